@@ -1,0 +1,1 @@
+"""Data on its way in: sources, contracts, dataset versions and features."""

@@ -1,0 +1,1 @@
+"""Who did what and why: access, the ledger's proofs, lineage, signing and documents."""

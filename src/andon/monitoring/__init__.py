@@ -1,0 +1,1 @@
+"""The eyes on a live model: labels joined, profiles, monitors and alerts."""

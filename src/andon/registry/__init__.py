@@ -1,0 +1,1 @@
+"""Models: versions, gates and verdicts, approvals, releases and packaging."""

@@ -1,0 +1,1 @@
+"""Safe change: rollout plans, guards and undo."""

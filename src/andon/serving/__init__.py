@@ -1,0 +1,1 @@
+"""The hot path: protocols, routing, model runtimes and the prediction log."""

@@ -1,0 +1,1 @@
+"""Runs: experiments, parameters, metrics and search over them."""
