@@ -1,0 +1,336 @@
+"""The ports of persistence. Rooms above know these and nothing of SQL, files or object stores.
+
+Each port has at most twelve verbs. Conformance suites for all of them are in `andon.testing`, so anybody's back end can
+run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
+
+from andon.core.canonical import Digest
+from andon.core.entities import (
+    Actor,
+    Alert,
+    Approval,
+    Cursor,
+    DatasetVersion,
+    Entity,
+    Feedback,
+    Lease,
+    Line,
+    Metric,
+    ModelVersion,
+    MonitorWindow,
+    Param,
+    Personal,
+    Release,
+    Rollout,
+    RouteRow,
+    Run,
+    Segment,
+    Trigger,
+    Verdict,
+    Workspace,
+)
+from andon.core.events import Edge, Event, EventDraft
+from andon.core.ids import Node, PredictionId, RunId
+from andon.core.predictions import PredictionRecord
+
+E = TypeVar("E", bound=Entity)
+T = TypeVar("T")
+
+Value = str | int | float | bool | datetime | None
+Where = Value | Sequence[Value] | tuple[str, Value]
+"""Equal to a value; one of a list of values; or compared, as in ("<", value), with one of < <= > >= !=."""
+
+
+class Collection(Protocol, Generic[E]):
+    """The rows of one noun.
+
+    Not to be kept beyond the transaction it came from. A value returned is the caller's own: it is frozen and stays what it
+    was. What a committed transaction wrote survives a power cut.
+    """
+
+    def get(self, ident: str) -> E:
+        """The row of an id.
+
+        Raises:
+            NotFound: there is none.
+        """
+
+    def find(self, ident: str) -> E | None:
+        """The row of an id, or None."""
+
+    def select(
+        self,
+        where: Mapping[str, Where] | None = None,
+        *,
+        order: Sequence[str] = ("id",),
+        after: E | None = None,
+        limit: int = 1000,
+    ) -> list[E]:
+        """Rows that meet all conditions, in order (`-name` for descending; `id` always breaks ties), at most `limit`.
+
+        `after` is the last row of the page before (keyset paging). NULL sorts last.
+        """
+
+    def count(self, where: Mapping[str, Where] | None = None) -> int:
+        """How many rows meet all conditions."""
+
+    def add(self, row: E) -> E:
+        """Write a new row.
+
+        Raises:
+            AlreadyExists: its id, or what must be unique of it, is taken.
+        """
+
+    def change(self, row: E) -> E:
+        """Write a changed row whose `rev` is the one it was read with; it comes back with `rev` raised by one.
+
+        Raises:
+            Conflict: somebody changed it since it was read, or what must be unique of it is taken.
+            NotFound: it is gone.
+        """
+
+    def remove(self, ident: str) -> None:
+        """Delete a row; deleting it again changes nothing."""
+
+
+class Metrics(Protocol):
+    """Points of runs' metrics: many, small, append-only, no events."""
+
+    def log(self, points: Sequence[Metric]) -> None:
+        """Append points; the same (run, key, step, at, value) again changes nothing."""
+
+    def latest(self, runs: Sequence[RunId]) -> dict[RunId, dict[str, float]]:
+        """For each run its keys with the value of the highest (step, at)."""
+
+    def history(self, run: RunId, key: str, *, after: Metric | None = None, limit: int = 25_000) -> list[Metric]:
+        """Points of one key by (step, at, value)."""
+
+
+class Ledger(Protocol):
+    """The events and the lineage graph that follows from them."""
+
+    def append(self, draft: EventDraft) -> None:
+        """Say what happened. Sequence and hash are given at commit, under one lock; with the transaction it is or is not."""
+
+    def after(self, seq: int, *, limit: int = 1000, kinds: Sequence[str] = ()) -> list[Event]:
+        """Committed events after a sequence number, in order."""
+
+    def latest(self, *, limit: int = 50, subject: Node | None = None) -> list[Event]:
+        """The newest events, newest first, of one subject if given."""
+
+    def head(self) -> tuple[int, Digest]:
+        """Sequence number and hash of the newest committed event; (0, GENESIS) when there is none."""
+
+    def up(self, start: Node, *, depth: int = 12, limit: int = 10_000) -> list[Edge]:
+        """Edges that lead to a node: what it was made of, and that of what, breadth first."""
+
+    def down(self, start: Node, *, depth: int = 12, limit: int = 100_000) -> list[Edge]:
+        """Edges that lead away from a node: all that it was needed for."""
+
+
+class Leases(Protocol):
+    """Fenced leases. Time is not stored: a holder raises `beat`, and who waits watches it on a clock of its own."""
+
+    def find(self, name: str) -> Lease | None:
+        """The lease of a name as it stands."""
+
+    def take(self, name: str, holder: str, *, seen: Lease | None) -> Lease:
+        """Take a lease that nobody holds (`seen` None) or take it over as it was seen, with the fence raised by one.
+
+        Raises:
+            Conflict: it is not as it was seen.
+        """
+
+    def beat(self, lease: Lease) -> Lease:
+        """Prove life.
+
+        Raises:
+            LeaseLost: it was taken over.
+        """
+
+    def check(self, lease: Lease) -> None:
+        """Make the transaction valid only if the lease is still held: locked until commit.
+
+        Raises:
+            LeaseLost: it was taken over.
+        """
+
+    def drop(self, lease: Lease) -> None:
+        """Give it back; the fence is kept so that it never goes down."""
+
+
+class Reader(Protocol):
+    """One consistent view of the workspace."""
+
+    @property
+    def workspaces(self) -> Collection[Workspace]: ...
+    @property
+    def actors(self) -> Collection[Actor]: ...
+    @property
+    def personal(self) -> Collection[Personal]: ...
+    @property
+    def lines(self) -> Collection[Line]: ...
+    @property
+    def dataset_versions(self) -> Collection[DatasetVersion]: ...
+    @property
+    def runs(self) -> Collection[Run]: ...
+    @property
+    def params(self) -> Collection[Param]: ...
+    @property
+    def metrics(self) -> Metrics: ...
+    @property
+    def model_versions(self) -> Collection[ModelVersion]: ...
+    @property
+    def verdicts(self) -> Collection[Verdict]: ...
+    @property
+    def approvals(self) -> Collection[Approval]: ...
+    @property
+    def releases(self) -> Collection[Release]: ...
+    @property
+    def rollouts(self) -> Collection[Rollout]: ...
+    @property
+    def routes(self) -> Collection[RouteRow]: ...
+    @property
+    def monitor_windows(self) -> Collection[MonitorWindow]: ...
+    @property
+    def alerts(self) -> Collection[Alert]: ...
+    @property
+    def triggers(self) -> Collection[Trigger]: ...
+    @property
+    def segments(self) -> Collection[Segment]: ...
+    @property
+    def feedback(self) -> Collection[Feedback]: ...
+    @property
+    def cursors(self) -> Collection[Cursor]: ...
+    @property
+    def leases(self) -> Leases: ...
+    @property
+    def ledger(self) -> Ledger: ...
+
+
+class Transaction(Reader, Protocol):
+    """A reader whose changes are committed together with their events and edges, or not at all."""
+
+
+class Store(Protocol):
+    """The metadata of a workspace. Safe to share between threads; open one in each process.
+
+    `write` runs its function inside a transaction, maybe more than once (after a lost race for a lock) and maybe together
+    with others (group commit): it must not touch anything outside the transaction, run user code or wait. When `write`
+    returns, what it did survives a power cut; when it raises, nothing of it happened.
+    """
+
+    def write(self, work: Callable[[Transaction], T]) -> T:
+        """Do work in a transaction.
+
+        Raises:
+            StorageFull: the disk is full; nothing of it happened.
+        """
+
+    def read(self, work: Callable[[Reader], T]) -> T:
+        """Look at one consistent view; at most a second."""
+
+    def tables(self) -> Iterator[tuple[str, list[dict[str, Value]]]]:
+        """Every table with its rows as plain values, in an order in which they can be loaded, from one consistent view."""
+
+    def load(self, tables: Iterable[tuple[str, list[dict[str, Value]]]]) -> None:
+        """Fill an empty workspace with what `tables` gave, in one transaction."""
+
+    def close(self) -> None:
+        """Finish what was handed in and let go of everything. Closing twice changes nothing."""
+
+
+class Blobs(Protocol):
+    """Immutable bytes named by their digest. Safe to share between threads and processes.
+
+    What `put` returned survives a power cut. Bytes come back only when they match their digest.
+    """
+
+    def put(self, data: bytes | Iterable[bytes]) -> Digest:
+        """Store bytes or a stream of chunks; storing them again costs a hash and changes nothing.
+
+        Raises:
+            StorageFull: nothing was stored.
+        """
+
+    def get(self, digest: Digest) -> bytes:
+        """The bytes.
+
+        Raises:
+            NotFound: there are none.
+            Corrupt: what is stored does not match the digest; the message names the file.
+        """
+
+    def chunks(self, digest: Digest) -> Iterator[bytes]:
+        """The bytes as a stream; a mismatch is raised at its end, so use nothing before."""
+
+    def has(self, digest: Digest) -> bool:
+        """Whether bytes of that digest are stored (their content is not checked)."""
+
+    def size(self, digest: Digest) -> int:
+        """Their size in bytes; NotFound when there are none."""
+
+    def path(self, digest: Digest) -> str:
+        """A local file with the bytes, checked, to be read only: for readers that need a file (Parquet)."""
+
+    def digests(self) -> Iterator[Digest]:
+        """All that are stored, in no order."""
+
+    def remove(self, digest: Digest) -> None:
+        """Delete; deleting again changes nothing."""
+
+
+class PredictionWriter(Protocol):
+    """One gateway worker's end of the prediction log. For one thread only."""
+
+    @property
+    def boot(self) -> int:
+        """The boot that ids of this writer carry."""
+
+    def next_number(self) -> int:
+        """The number that the next appended record must carry in its id."""
+
+    def append(self, records: Sequence[PredictionRecord]) -> None:
+        """Write records, in one write, before their answer leaves.
+
+        Raises:
+            StorageFull: nothing of them is in the log; the answer must not be a success.
+        """
+
+    def close(self) -> None:
+        """Close the segment so that it can be sealed."""
+
+
+class PredictionLog(Protocol):
+    """Reading side of the prediction log: open segments and sealed ones alike."""
+
+    def tail(self, position: Mapping[str, int], *, limit: int = 10_000) -> tuple[list[PredictionRecord], dict[str, int]]:
+        """Records after a position (a map from segment id to bytes read), and the position after them."""
+
+    def find(self, ident: PredictionId) -> PredictionRecord:
+        """The record of a prediction.
+
+        Raises:
+            NotFound: no segment holds it.
+        """
+
+    def has(self, ident: PredictionId) -> bool:
+        """Whether the log holds it."""
+
+    def sealable(self) -> list[str]:
+        """Ids of segments that are finished (rotated, or their writer is gone) and not yet sealed."""
+
+    def seal(self, segment: str) -> Segment | None:
+        """Turn a finished segment into a Parquet blob; None when it holds no record. Sealing again gives the same row.
+
+        The file stays until `drop`, so that the row can be committed first.
+        """
+
+    def drop(self, segment: str) -> None:
+        """Delete the file of a segment whose row is committed."""
