@@ -33,7 +33,7 @@ demo: $(DEMO) $(ANDON)
 	@$(BIN)/andon demo $(ARGS)
 
 test: $(DEV) $(ANDON)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -q $(ARGS)
 
 lint: $(DEV) $(ANDON)
 	@$(BIN)/ruff check --quiet .
@@ -50,7 +50,7 @@ bench: $(DEV) $(ANDON)
 	@$(BIN)/python benchmarks/run.py $(NAME) $(ARGS)
 
 chaos: $(DEV) $(ANDON)
-	@ANDON_CHAOS_CYCLES=$${ANDON_CHAOS_CYCLES:-500} $(BIN)/python -m pytest tests/chaos $(ARGS)
+	@ANDON_CHAOS_CYCLES=$${ANDON_CHAOS_CYCLES:-500} $(BIN)/python -m pytest -q tests/chaos $(ARGS)
 
 docs: $(DEV) $(ANDON)
 	@$(BIN)/python docs/capabilities.py

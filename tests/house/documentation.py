@@ -1,0 +1,149 @@
+"""Read a page of docs into its blocks of code, and run the ones that say they can be run.
+
+Every fenced block of Python or shell has a comment right above its fence:
+
+    <!-- run -->                      it is run, in the page's own empty folder, blocks in the order of the page
+    <!-- run: exit 1 -->              the same, and it ends with exit code 1
+    <!-- not run: the reason -->      it is not, and the page says why
+
+A `python` block is a program of its own. A `bash` block stops at its first failing command. A `console` block holds
+commands after `$ ` and, below each, what it prints (`...` stands for any text); a command without lines below it
+may print what it likes. Blocks of toml and json must parse; other languages are pictures or output.
+"""
+
+from __future__ import annotations
+
+import doctest
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>[\w+-]*)[^\n]*\n(?P<code>.*?)^(?P=indent)```[ ]*$",
+    re.MULTILINE | re.DOTALL,
+)
+MARK = re.compile(r"<!-- (?P<run>run|not run)(?:: (?P<words>[^\n]+?))? -->\s*\Z")
+EXIT = re.compile(r"exit (\d+)")
+RUNNABLE = {"python", "py", "bash", "sh", "shell", "console"}
+TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: its language, its code, the line it starts at, and what its comment says."""
+
+    language: str
+    code: str
+    line: int
+    run: bool
+    reason: str
+    exit_code: int = 0
+
+
+class Unmarked(ValueError):
+    """A block of code that says neither that it is run nor why it is not."""
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """The page's fenced blocks.
+
+    Raises:
+        Unmarked: a runnable block has no comment, or one that gives no reason.
+    """
+    for match in FENCE.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        language, code = (
+            match["language"],
+            re.sub(rf"^{match['indent']}", "", match["code"], flags=re.MULTILINE),
+        )
+        mark = MARK.search(text, 0, match.start())
+        if language not in RUNNABLE:
+            yield Block(language, code, line, run=False, reason="no program")
+            continue
+        if mark is None:
+            raise Unmarked(
+                f"line {line}: put <!-- run --> or <!-- not run: why --> above this {language} block"
+            )
+        words = (mark["words"] or "").strip()
+        expected = EXIT.fullmatch(words)
+        if mark["run"] == "run" and words and not expected:
+            raise Unmarked(f"line {line}: after 'run:' only 'exit N' is understood, not {words!r}")
+        if mark["run"] == "not run" and len(words) < 10:
+            raise Unmarked(f"line {line}: say why this {language} block is not run")
+        yield Block(language, code, line, mark["run"] == "run", words, int(expected[1]) if expected else 0)
+
+
+def check(block: Block, folder: Path) -> None:
+    """Run the block in the folder, or parse it.
+
+    Raises:
+        AssertionError: it ended or printed otherwise than the page says.
+    """
+    match block.language:
+        case "toml":
+            tomllib.loads(block.code)
+        case "json":
+            json.loads(block.code)
+        case "python" | "py" if block.run:
+            execute([sys.executable, "-W", "error", "-c", block.code], folder, block)
+        case "console" if block.run:
+            for command, expected in commands(block.code):
+                printed = execute(["bash", "-euo", "pipefail", "-c", command], folder, block)
+                options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+                same = not expected or doctest.OutputChecker().check_output(expected, printed, options)
+                assert same, (
+                    f"line {block.line}: '{command}' printed\n{printed}\nand the page says\n{expected}"
+                )
+        case "bash" | "sh" | "shell" if block.run:
+            execute(["bash", "-euo", "pipefail", "-c", block.code], folder, block)
+
+
+def commands(code: str) -> Iterator[tuple[str, str]]:
+    """The commands of a console block, each with the lines it should print."""
+    for part in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
+        lines = part.splitlines(keepends=True)
+        more = 1
+        while lines[more - 1].rstrip().endswith("\\"):
+            more += 1
+        yield "".join(lines[:more]).strip(), "".join(lines[more:])
+
+
+def execute(command: list[str], folder: Path, block: Block) -> str:
+    """Run a command in the folder, with this Python's programs first on PATH; what it leaves running is ended."""
+    env = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(folder),
+    }
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=env,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
+        try:
+            printed, _ = process.communicate(timeout=TIMEOUT_S)
+        finally:
+            end_group(process.pid)
+    assert process.returncode == block.exit_code, (
+        f"line {block.line}: exit code {process.returncode}\n{printed}"
+    )
+    return printed
+
+
+def end_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
