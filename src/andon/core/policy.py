@@ -244,9 +244,11 @@ class _Reading:
         if bool(live) != (found[3] is not None):
             wrong = "does not say absolute or relative" if live else "says absolute or relative, and compares with nothing"
             raise self._fault(f"gate.{key}", wrong, expected)
-        return GateCheck(
-            metric=metric.strip(), versus_live=bool(live), operator=found[1], bound=float(found[2]), scale=found[3] or "absolute"
-        )
+        return msgspec.convert(
+            {"metric": metric.strip(), "versus_live": bool(live), "operator": found[1], "bound": float(found[2]),
+             "scale": found[3] or "absolute"},
+            GateCheck,
+        )  # fmt: skip
 
     def _release(self, document: dict[str, Any], line: str) -> ReleasePolicy:
         table = self._table(document, "release", {})
@@ -346,7 +348,7 @@ class _Reading:
         value = table.get(key, default)
         if kind is float and type(value) is int:
             value = float(value)
-        if type(value) is not kind or not low <= value <= high:
+        if type(value) is not kind or not (isinstance(value, int | float) and low <= value <= high):
             raise self._fault(f"{where}.{key}", f"is {value!r}", f"a {kind.__name__} from {low} to {high}")
         return value
 
