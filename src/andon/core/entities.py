@@ -79,7 +79,11 @@ class Line(Entity, frozen=True, kw_only=True):
 
 
 class DatasetVersion(Entity, frozen=True, kw_only=True):
-    """An immutable version of a dataset; the manifest's digest is the content's id, the same for the same content."""
+    """An immutable version of a dataset; the manifest's digest is the content's id, the same for the same content.
+
+    `objects` is the index of the objects that hold the values now. A newer writer may place the same values in other
+    objects: then the index changes and the id does not. None when the values are gone and only the identity is kept.
+    """
 
     dataset: str
     number: int
@@ -96,6 +100,7 @@ class DatasetVersion(Entity, frozen=True, kw_only=True):
     created_at: datetime
     data_until: datetime | None = None
     parent: Digest | None = None
+    objects: Digest | None = None
 
 
 class Run(Entity, frozen=True, kw_only=True):
