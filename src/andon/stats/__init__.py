@@ -4,6 +4,7 @@ Bad input raises ValueError with a message that names the argument. Randomness i
 """
 
 from andon.stats.intervals import Interval, wilson_interval
+from andon.stats.ranking import Rates, auc, auc_difference, auc_interval, brier, log_loss, rates
 from andon.stats.sequential import (
     CeilingEvidence,
     HarmEvidence,
@@ -19,9 +20,16 @@ __all__ = [
     "HarmEvidence",
     "Interval",
     "NoninferiorityEvidence",
+    "Rates",
+    "auc",
+    "auc_difference",
+    "auc_interval",
+    "brier",
     "ceiling_log_e",
     "harm_e_value",
     "harm_log_e_value",
+    "log_loss",
     "noninferiority_log_e",
+    "rates",
     "wilson_interval",
 ]
