@@ -15,7 +15,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --no-deps --no-build-isolation
 BUILT := $(VENV)/.built
 DEMO := $(VENV)/.demo
@@ -47,7 +47,7 @@ format: $(DEV)
 	@$(BIN)/ruff format .
 
 bench: $(DEV) $(ANDON)
-	@$(BIN)/python benchmarks/run.py $(NAME) $(ARGS)
+	@$(BIN)/python -m benchmarks.run $(NAME) $(ARGS)
 
 chaos: $(DEV) $(ANDON)
 	@ANDON_CHAOS_CYCLES=$${ANDON_CHAOS_CYCLES:-500} $(BIN)/python -m pytest -q tests/chaos $(ARGS)
