@@ -3,7 +3,16 @@
 Bad input raises ValueError with a message that names the argument. Randomness is passed in as numbers.
 """
 
+from andon.stats.distances import js_distance, ks_distance, psi, w1_over_std
 from andon.stats.intervals import Interval, wilson_interval
+from andon.stats.profile import (
+    CategoricalProfile,
+    Counts,
+    NumericProfile,
+    Profile,
+    bin_counts,
+    profile_from_dict,
+)
 from andon.stats.ranking import Rates, auc, auc_difference, auc_interval, brier, log_loss, rates
 from andon.stats.sequential import (
     CeilingEvidence,
@@ -16,20 +25,33 @@ from andon.stats.sequential import (
 )
 
 __all__ = [
-    "CeilingEvidence",
-    "HarmEvidence",
+    # intervals and ranking
     "Interval",
-    "NoninferiorityEvidence",
     "Rates",
     "auc",
     "auc_difference",
     "auc_interval",
     "brier",
+    "log_loss",
+    "rates",
+    "wilson_interval",
+    # sequential tests
+    "CeilingEvidence",
+    "HarmEvidence",
+    "NoninferiorityEvidence",
     "ceiling_log_e",
     "harm_e_value",
     "harm_log_e_value",
-    "log_loss",
     "noninferiority_log_e",
-    "rates",
-    "wilson_interval",
+    # profiles and drift
+    "CategoricalProfile",
+    "Counts",
+    "NumericProfile",
+    "Profile",
+    "bin_counts",
+    "js_distance",
+    "ks_distance",
+    "profile_from_dict",
+    "psi",
+    "w1_over_std",
 ]
