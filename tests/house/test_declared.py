@@ -24,6 +24,7 @@ def names(*lists: list[str]) -> set[str]:
 
 
 CORE = names(PROJECT["dependencies"]) | BROUGHT
+TESTING = names(PROJECT["optional-dependencies"]["testing"])
 EXTRAS = names(*PROJECT["optional-dependencies"].values())
 
 
@@ -56,6 +57,8 @@ def undeclared(folder: str, *, tests: bool) -> list[str]:
             if (path.parent / f"{package}.py").exists() and "templates" in path.parts:
                 continue  # a module of the same project
             allowed = CORE | EXTRAS if tests or late or "templates" in path.parts else CORE
+            if path.is_relative_to(ROOT / "src/andon/testing"):
+                allowed |= TESTING
             distributions = {name.lower().replace("_", "-") for name in known.get(package, [package])}
             if not distributions & allowed:
                 found.append(
