@@ -95,6 +95,8 @@ def frame(record: PredictionRecord | SegmentHeader) -> bytes:
 def frames(data: bytes | memoryview, start: int = 0) -> Iterator[tuple[int, bytes]]:
     """The whole frames of data from an offset: (offset after the frame, payload). Stops at a torn tail.
 
+    Zeros, which a power cut can leave behind in place of data, are a torn tail: no frame is empty.
+
     >>> [end for end, _ in frames(frame(SegmentHeader(1, 7, 0, 0, 0)) + b"torn")]
     [14]
     """
@@ -102,7 +104,7 @@ def frames(data: bytes | memoryview, start: int = 0) -> Iterator[tuple[int, byte
     while start + _HEAD.size <= len(view):
         length, crc = _HEAD.unpack_from(view, start)
         end = start + _HEAD.size + length
-        if length > MAX_PAYLOAD or end > len(view):
+        if not 0 < length <= MAX_PAYLOAD or end > len(view):
             return
         payload = bytes(view[start + _HEAD.size : end])
         if zlib.crc32(payload) != crc:
