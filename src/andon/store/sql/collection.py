@@ -1,0 +1,240 @@
+"""The rows of one noun: fields of the entity and columns of the table go by the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+from sqlalchemy import Connection, Select, Table, UniqueConstraint, Update, bindparam, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.elements import TextClause
+
+from andon.core.entities import Entity
+from andon.core.errors import AlreadyExists, AndonError, Conflict, Invalid, NotFound
+from andon.store.ports import Where
+from andon.store.sql.conditions import beyond, conditions, ordering
+from andon.store.sql.schema import ENTITIES
+from andon.store.sql.types import unstorable
+
+E = TypeVar("E", bound=Entity)
+
+
+class Session(NamedTuple):
+    """An open transaction: its connection and what its dialect does in its own way.
+
+    Attributes:
+        insert: an INSERT that can say ON CONFLICT.
+        guard: a context in which a refused statement does not spoil the whole transaction.
+        writable: whether rows may be changed.
+    """
+
+    connection: Connection
+    insert: Callable[[Table], Any]
+    guard: Callable[[Connection], AbstractContextManager[Any]]
+    writable: bool
+
+    def check_writable(self) -> None:
+        """Refuse a change in a read-only view.
+
+        Raises:
+            Invalid: the transaction is one of `Store.read`.
+        """
+        if not self.writable:
+            raise Invalid("nothing can be changed in a view that only reads", hint="use Store.write")
+
+
+class SqlCollection(Generic[E]):
+    """`ports.Collection` over one table; for the thread and the time of its transaction only."""
+
+    def __init__(self, session: Session, kind: type[E]) -> None:
+        self._session = session
+        self._kind = kind
+        self._plan = _plan(kind)
+        self._table = self._plan.table
+
+    def get(self, ident: str) -> E:
+        row = self.find(ident)
+        if row is None:
+            raise NotFound(f"{self._plan.noun} {ident!r} does not exist")
+        return row
+
+    def find(self, ident: str) -> E | None:
+        row = self._session.connection.execute(self._plan.get, {"ident": ident}).one_or_none()
+        return None if row is None else self._entity(row)
+
+    def select(
+        self,
+        where: Mapping[str, Where] | None = None,
+        *,
+        order: Sequence[str] = ("id",),
+        after: E | None = None,
+        limit: int = 1000,
+    ) -> list[E]:
+        statement = self._plan.all.where(*conditions(self._table, where))
+        if after is not None:
+            statement = statement.where(beyond(self._table, order, after))
+        statement = statement.order_by(*ordering(self._table, order)).limit(limit)
+        return [self._entity(row) for row in self._session.connection.execute(statement)]
+
+    def count(self, where: Mapping[str, Where] | None = None) -> int:
+        statement = select(func.count()).select_from(self._table).where(*conditions(self._table, where))
+        return int(self._session.connection.execute(statement).scalar_one())
+
+    def add(self, row: E) -> E:
+        self._session.check_writable()
+        values = self._values(row)
+        if self._write(_add(self._session.insert, self._table), values) == 0:
+            raise AlreadyExists(self._taken(values))
+        return row
+
+    def change(self, row: E) -> E:
+        self._session.check_writable()
+        values = self._values(row)
+        if (
+            self._write(
+                self._plan.change, {**values, "rev": row.rev + 1, "old_id": row.id, "old_rev": row.rev}
+            )
+            == 0
+        ):
+            now = self.get(row.id)
+            raise Conflict(
+                f"{self._plan.noun} {row.id!r} was changed by somebody else (it is at rev {now.rev}, not {row.rev})",
+                hint="read it again and decide again",
+            )
+        return msgspec.structs.replace(row, rev=row.rev + 1)
+
+    def remove(self, ident: str) -> None:
+        self._session.check_writable()
+        try:
+            with self._session.guard(self._session.connection):
+                self._session.connection.execute(self._table.delete().where(self._table.c.id == ident))
+        except IntegrityError:
+            raise Conflict(
+                f"{self._plan.noun} {ident!r} is still referred to and cannot be deleted"
+            ) from None
+
+    def _write(self, statement: Any, values: dict[str, Any]) -> int:
+        """Rows written: 1, or 0 when the statement found nothing to write."""
+        try:
+            with self._session.guard(self._session.connection):
+                return self._session.connection.execute(statement, values).rowcount
+        except IntegrityError:
+            raise self._refusal(values) from None
+
+    def _entity(self, row: Any) -> E:
+        return self._kind(**row._mapping)
+
+    def _values(self, row: E) -> dict[str, Any]:
+        """The row's fields, each of the type that its entity says and of a form that both databases keep.
+
+        Raises:
+            Invalid: a field is of another type, holds NaN, or text that has no place in a database.
+        """
+        values = msgspec.structs.asdict(row)
+        try:
+            msgspec.convert(values, self._kind)
+        except msgspec.ValidationError as error:
+            raise Invalid(f"{self._plan.noun} {row.id!r} cannot be stored: {error}") from None
+        for name, value in values.items():
+            if fault := unstorable(value):
+                raise Invalid(f"{self._plan.noun} {row.id!r} cannot be stored: {name} {fault}")
+        return values
+
+    def _refusal(self, values: dict[str, Any]) -> AndonError:
+        """What the database refused: a reference to nothing, or a change to what must be unique."""
+        for key in self._table.foreign_keys:
+            value = values[key.parent.name]
+            there = select(key.column).where(key.column == value)
+            if value is not None and self._session.connection.execute(there).one_or_none() is None:
+                return NotFound(
+                    f"{self._plan.noun} {values['id']!r} refers to {key.parent.name} {value!r}, "
+                    f"which is not in {key.column.table.name}",
+                    hint="write that one first",
+                )
+        return Conflict(self._taken(values))
+
+    def _taken(self, values: dict[str, Any]) -> str:
+        """Which unique thing of a row another row has already."""
+        noun, ident = self._plan.noun, values["id"]
+        for rule in self._plan.unique:
+            same = [self._table.c[name] == values[name] for name in rule.columns]
+            if rule.condition is not None:
+                same.append(rule.condition)
+            other = self._session.connection.execute(select(self._table.c.id).where(*same)).scalar()
+            if other is not None and other != ident:
+                said = (
+                    rule.words
+                    or " and ".join(f"{name} {values[name]!r}" for name in rule.columns) + " is taken"
+                )
+                return f"{noun} {ident!r} cannot be written: {said}, and that is {noun} {other!r}"
+        return f"{noun} {ident!r} already exists"
+
+
+class _Rule(NamedTuple):
+    """Columns that must be unique together, for the rows that meet a condition, and how to say it."""
+
+    columns: tuple[str, ...]
+    condition: TextClause | None = None
+    words: str = ""
+
+
+class _Plan(NamedTuple):
+    """The statements of a noun, made once, so that SQLAlchemy compiles each of them once."""
+
+    table: Table
+    noun: str
+    get: Select[Any]
+    all: Select[Any]
+    change: Update
+    unique: tuple[_Rule, ...]
+
+
+@cache
+def _add(insert: Callable[[Table], Any], table: Table) -> Any:
+    """An INSERT that a row of the same id, or of what must be unique, turns into nothing instead of an error."""
+    return insert(table).on_conflict_do_nothing()
+
+
+@cache
+def _plan(kind: type[Entity]) -> _Plan:
+    table = ENTITIES[kind]
+    same = (table.c.id == bindparam("old_id"), table.c.rev == bindparam("old_rev"))
+    return _Plan(
+        table=table,
+        noun=_noun(kind),
+        get=select(table).where(table.c.id == bindparam("ident")),
+        all=select(table),
+        change=update(table)
+        .where(*same)
+        .values({column: bindparam(column.name) for column in table.c if column.name != "id"}),
+        unique=tuple(_rules(table)),
+    )
+
+
+def _noun(kind: type[Entity]) -> str:
+    """What a message calls a thing of a kind.
+
+    >>> from andon.core.entities import ModelVersion, RouteRow
+    >>> _noun(ModelVersion), _noun(RouteRow)
+    ('model version', 'route')
+    """
+    spaced = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in kind.__name__)
+    return spaced.strip().removesuffix(" row")
+
+
+def _rules(table: Table) -> list[_Rule]:
+    found = [
+        _Rule(tuple(column.name for column in rule.columns))
+        for rule in table.constraints
+        if isinstance(rule, UniqueConstraint)
+    ]
+    for index in table.indexes:
+        if index.unique:
+            condition = index.dialect_options["sqlite"]["where"]
+            found.append(
+                _Rule(tuple(column.name for column in index.columns), condition, str(index.info["rule"]))
+            )
+    return found

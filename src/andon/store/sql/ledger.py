@@ -1,0 +1,153 @@
+"""The ledger in SQL: events in one chain without gaps, and the edges that follow from them.
+
+A transaction's events are only collected; `seal` gives them their places in one go, as the last thing before commit,
+while it holds the head. So numbers follow the order of commits, and who reads up to the head misses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Table, func, literal, select, update
+
+from andon.core.canonical import Digest
+from andon.core.entities import Personal
+from andon.core.errors import Corrupt, Invalid
+from andon.core.events import Edge, Event, EventDraft, check_draft, note_hash, seal_event
+from andon.core.events import edges as edges_of
+from andon.core.ids import Node
+from andon.store.sql.collection import Session, SqlCollection
+from andon.store.sql.schema import edges, events, ledger_head, workspaces
+from andon.store.sql.types import unstorable
+
+WORKSPACE_ID: Final = "workspace"
+_EVENT: Final = Event.__struct_fields__
+
+
+class SqlLedger:
+    """`ports.Ledger`. Drafts go to the list that the transaction's owner gave, and are sealed at commit."""
+
+    def __init__(self, session: Session, drafts: list[EventDraft]) -> None:
+        self._session = session
+        self._drafts = drafts
+
+    def append(self, draft: EventDraft) -> None:
+        self._session.check_writable()
+        check_draft(draft)
+        texts = (draft.actor, draft.subject, *draft.inputs, *draft.outputs, draft.note)
+        for value in (draft.at, draft.data_at, *texts, *draft.facts.values()):
+            if fault := unstorable(value):
+                raise Invalid(f"event {draft.kind} of {draft.subject} cannot be stored: {value!r} {fault}")
+        self._drafts.append(draft)
+
+    def after(self, seq: int, *, limit: int = 1000, kinds: Sequence[str] = ()) -> list[Event]:
+        statement = select(events).where(events.c.seq > seq)
+        if kinds:
+            statement = statement.where(events.c.kind.in_(list(kinds)))
+        return self._events(statement.order_by(events.c.seq).limit(limit))
+
+    def latest(self, *, limit: int = 50, subject: Node | None = None) -> list[Event]:
+        statement = select(events)
+        if subject is not None:
+            statement = statement.where(events.c.subject == subject)
+        return self._events(statement.order_by(events.c.seq.desc()).limit(limit))
+
+    def head(self) -> tuple[int, Digest]:
+        row = self._session.connection.execute(select(ledger_head.c.seq, ledger_head.c.hash)).one()
+        return row.seq, Digest(row.hash)
+
+    def up(self, start: Node, *, depth: int = 12, limit: int = 10_000) -> list[Edge]:
+        return self._walk(start, depth, limit, here=edges.c.dst, there=edges.c.src)
+
+    def down(self, start: Node, *, depth: int = 12, limit: int = 100_000) -> list[Edge]:
+        return self._walk(start, depth, limit, here=edges.c.src, there=edges.c.dst)
+
+    def _events(self, statement: Any) -> list[Event]:
+        return [Event(**row._mapping) for row in self._session.connection.execute(statement)]
+
+    def _walk(self, start: Node, depth: int, limit: int, *, here: Any, there: Any) -> list[Edge]:
+        """Edges met within `depth` steps, nearest first. UNION (not UNION ALL) ends circles that retraining makes."""
+        walk = select(literal(start, edges.c.src.type).label("node"), literal(0).label("depth")).cte(
+            "walk", recursive=True
+        )
+        further = select(there, walk.c.depth + 1).join(walk, here == walk.c.node).where(walk.c.depth < depth)
+        walk = walk.union(further)
+        near = func.min(walk.c.depth)
+        statement = (
+            select(edges.c.src, edges.c.dst, edges.c.seq)
+            .join(walk, here == walk.c.node)
+            .where(walk.c.depth < depth)
+            .group_by(edges.c.src, edges.c.dst, edges.c.seq)
+            .order_by(near, edges.c.seq, edges.c.src, edges.c.dst)
+            .limit(limit)
+        )
+        return [
+            Edge(Node(src), Node(dst), seq) for src, dst, seq in self._session.connection.execute(statement)
+        ]
+
+
+def seal(session: Session, drafts: Sequence[EventDraft], salt: Callable[[], str]) -> Digest | None:
+    """Give drafts their places at the end of the chain; the last one's hash, None when there are no drafts.
+
+    The head stays locked until the transaction ends.
+
+    Args:
+        salt: makes a fresh salt for each note.
+
+    Raises:
+        Corrupt: the workspace's own row or the head is missing.
+    """
+    if not drafts:
+        return None
+    seq, prev, epoch = locked_head(session)
+    sealed: list[Event] = []
+    notes: list[Personal] = []
+    for draft in drafts:
+        seq += 1
+        note = None
+        if draft.note is not None:
+            grain = salt()
+            note = note_hash(grain, draft.note)
+            notes.append(
+                Personal(id=note_id(seq), subject=f"actor:{draft.actor}", salt=grain, text=draft.note)
+            )
+        sealed.append(seal_event(draft, seq=seq, epoch=epoch, prev=prev, note=note))
+        prev = sealed[-1].hash
+    _insert(session, events, [{name: getattr(event, name) for name in _EVENT} for event in sealed])
+    pairs = {(edge.dst, edge.src): edge for event in reversed(sealed) for edge in edges_of(event)}
+    _insert(session, edges, [{"src": edge.src, "dst": edge.dst, "seq": edge.seq} for edge in pairs.values()])
+    personal = SqlCollection(session, Personal)
+    for row in notes:
+        personal.add(row)
+    session.connection.execute(update(ledger_head).where(ledger_head.c.id == 1), {"seq": seq, "hash": prev})
+    return prev
+
+
+def note_id(seq: int) -> str:
+    """The id of the `Personal` row that holds the text of an event's note.
+
+    >>> note_id(7)
+    'event:7'
+    """
+    return f"event:{seq}"
+
+
+def locked_head(session: Session) -> tuple[int, Digest, int]:
+    """Sequence number and hash of the head, and the epoch; SQLite has the whole database locked by now."""
+    head = session.connection.execute(
+        select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == 1).with_for_update()
+    ).one_or_none()
+    epoch = session.connection.execute(
+        select(workspaces.c.epoch).where(workspaces.c.id == WORKSPACE_ID)
+    ).scalar()
+    if head is None or epoch is None:
+        raise Corrupt("the workspace has no head of its ledger or no epoch", hint="restore it from a backup")
+    return head.seq, Digest(head.hash), epoch
+
+
+def _insert(session: Session, table: Table, rows: list[dict[str, Any]]) -> None:
+    if table is edges:
+        session.connection.execute(session.insert(edges).on_conflict_do_nothing(), rows)
+    else:
+        session.connection.execute(table.insert(), rows)
