@@ -1,0 +1,250 @@
+"""Commands that start things: `demo`, `init`, `up`, `run`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from andon.cli import output
+from andon.cli.open import here, open_here
+from andon.cli.supervisor import Supervisor, running
+from andon.core.entities import Run
+from andon.core.errors import AlreadyExists, AndonError
+from andon.core.ids import RunId, check_name
+from andon.core.policy import FILE, read_policy
+from andon.core.states import ended
+from andon.core.workspace import FOLDER, Layout, settings_from
+from andon.pipelines.registration import register_line
+from andon.pipelines.workspace import FAULTS, OpenWorkspace
+
+_POLL_S = 0.1
+
+
+class RunFailed(AndonError, RuntimeError):
+    """The run that was waited for did not end with a model."""
+
+    code = "RUN_FAILED"
+
+
+@click.command()
+@click.option("--exit", "ends", is_flag=True, help="End everything when the story is told.")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(".andon-demo"), show_default=True, help="Where it plays; emptied first.")
+@output.json_option
+@output.speaks
+def demo(*, ends: bool, folder: Path, as_json: bool) -> None:
+    """Play the whole loop on the real departures from New York in 2013.
+
+    Data becomes a model, the model goes live, real requests and late labels arrive, monitors see it decay, a challenger is
+    trained, judged and rolled out; two bad challengers are stopped.
+
+    \b
+    andon demo                  play, then leave it running to be looked at
+    andon demo --exit --json    play, print one JSON object, end
+    """
+    from andon.cli.demo import play
+
+    story = play(folder, keep=not ends)
+    output.show(story.summary, story.text(), as_json)
+    if not ends:
+        output.progress("everything is still running; press Ctrl-C to end it")
+        story.wait()
+    story.end()
+    if not story.summary.ok:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("name")
+@output.json_option
+@output.speaks
+def init(name: str, *, as_json: bool) -> None:
+    """Start a project in a new folder NAME from the churn template.
+
+    \b
+    andon init churn && cd churn && andon up
+    """
+    target = Path(check_name("project", name))
+    if target.exists() and any(target.iterdir()):
+        raise AlreadyExists(f"{target} is there already and not empty", hint="choose another name, or an empty folder")
+    copy_template("churn", target)
+    policy = target / FILE
+    policy.write_text(policy.read_text().replace('name = "churn"', f'name = "{name}"').replace('endpoint = "churn"', f'endpoint = "{name}"'))
+    Layout((target / FOLDER).absolute()).create()
+    made = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
+    text = f"made {target}: " + ", ".join(made) + f"\nnext: cd {target} && andon up"
+    output.show({"folder": str(target), "files": made}, text, as_json)
+
+
+@click.command()
+@click.option("--exit-when-live", is_flag=True, help="End when the line's model answers (for checks).")
+@output.json_option
+@output.speaks
+def up(*, exit_when_live: bool, as_json: bool) -> None:
+    """Start everything of this workspace: control (5000), gateways (8080) and the worker; stay until Ctrl-C.
+
+    The line of this folder's andon.toml is registered, run if it never was, and served.
+    """
+    layout = _project_layout()
+    with OpenWorkspace(layout, settings_from(os.environ)) as ws:
+        line = register_line(ws, layout.project, ws.actor().id) if (layout.project / FILE).is_file() else None
+        supervisor = Supervisor(layout, ws.settings)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        thread = threading.Thread(target=supervisor.run, args=(stop,))
+        thread.start()
+        try:
+            output.progress(f"control {supervisor.control}   gateway {supervisor.gateway}   logs {layout.logs}")
+            if line is not None:
+                _announce(ws, line.id, supervisor, stop, as_json=as_json)
+            while not exit_when_live and thread.is_alive() and not stop.wait(_POLL_S):
+                pass
+        finally:
+            stop.set()
+            thread.join()
+
+
+@click.command()
+@click.option("--fault", "faults", multiple=True, type=click.Choice(FAULTS), help="A named defect, to rehearse a refusal or an undo.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for the run's end.")
+@output.json_option
+@output.speaks
+def run(*, faults: tuple[str, ...], no_wait: bool, as_json: bool) -> None:
+    """Run this folder's line once: new data to verdict. Works with `andon up` running, or by itself.
+
+    \b
+    andon run
+    andon run --json
+    """
+    layout = _project_layout()
+    with OpenWorkspace(layout, settings_from(os.environ)) as ws:
+        actor = ws.actor().id
+        line = register_line(ws, layout.project, actor)
+        trigger = ws.run(line.id, actor, faults=faults)
+        if no_wait:
+            output.show(trigger, f"asked for a run: {trigger.id}", as_json)
+            return
+        done = _wait_for_run(ws, trigger.id, alone=running(layout) is None)
+        output.show(_run_report(ws, done), _run_text(ws, done), as_json)
+        if done.state != "finished":
+            raise RunFailed(f"run {done.id} is {done.state}: {done.error}")
+
+
+def copy_template(name: str, target: Path) -> None:
+    """Copy a template of the installed package into a folder."""
+    with as_file(files("andon.cli") / "templates" / name) as source:
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def _project_layout() -> Layout:
+    """The workspace of the project folder; made when the folder has an andon.toml and no workspace yet."""
+    if "ANDON_HOME" not in os.environ and (Path.cwd() / FILE).is_file():
+        read_policy(Path.cwd())
+        return Layout((Path.cwd() / FOLDER).absolute()).create()
+    return here()
+
+
+def _announce(ws: OpenWorkspace, line: str, supervisor: Supervisor, stop: threading.Event, *, as_json: bool) -> None:
+    """Wait until the line's endpoint answers, then say how to call it."""
+    endpoint = read_policy(ws.layout.project).release.endpoint
+    told: set[str] = set()
+    while not stop.is_set():
+        live = ws.store.read(lambda reader: reader.releases.select({"endpoint": endpoint, "state": "live"}, limit=1))
+        runs = ws.store.read(lambda reader: reader.runs.select({"line": line}, order=("-created_at",), limit=1))
+        for one in runs:
+            if (said := f"run {one.id[:13]}: {one.state}" + (f": {one.error}" if one.error else "")) not in told:
+                told.add(said)
+                output.progress(said)
+        if live:
+            example = example_record(ws, live[0].version_digest)
+            curl = f"curl -s {supervisor.gateway}/predict/{endpoint} -d '{msgspec.json.encode(example).decode()}'"
+            page = login_address(ws, supervisor.control)
+            text = f"{live[0].model} v{live[0].number} is live on {endpoint!r}. Call it:\n\n{curl}\n\nNow page: {page}"
+            said_json = {"endpoint": endpoint, "model": live[0].model, "version": live[0].number, "curl": curl, "page": page}
+            output.show(said_json, text, as_json)
+            return
+        if runs and runs[0].state in ("failed", "blocked", "killed"):
+            output.progress(f"nothing is live yet; fix it and run 'andon run'. Now page: {login_address(ws, supervisor.control)}")
+            return
+        stop.wait(_POLL_S)
+
+
+def example_record(ws: OpenWorkspace, digest: str) -> dict[str, Any]:
+    """A real row that a model package carries, as a request."""
+    manifest = msgspec.json.decode(ws.blobs.get(msgspec.convert(digest, str)))  # type: ignore[arg-type]
+    golden = msgspec.json.decode(ws.blobs.get(manifest["files"]["golden.json"]))
+    rows = golden["rows"] if isinstance(golden, dict) else [item["row"] for item in golden]
+    return dict(rows[0])
+
+
+def login_address(ws: OpenWorkspace, control: str) -> str:
+    """The address of the Now page; the token in it is this workspace's own."""
+    from andon.governance.access import workspace_token
+
+    return f"{control}/login?token={workspace_token(ws.layout)}"
+
+
+def _wait_for_run(ws: OpenWorkspace, trigger: str, *, alone: bool) -> Run:
+    """Wait for a trigger's run to end; with nothing else running, drive the loop here."""
+    reconciler = None
+    if alone:
+        from andon.pipelines.reconciler import Reconciler
+
+        reconciler = Reconciler(ws)
+    told = ""
+    try:
+        while True:
+            if reconciler is not None:
+                reconciler.step()
+            asked = ws.store.read(lambda reader: reader.triggers.get(trigger))
+            if asked.run is not None:
+                ident: RunId = asked.run
+                done = ws.store.read(lambda reader: reader.runs.get(ident))
+                if done.state != told:
+                    told = done.state
+                    output.progress(f"run {done.id[:13]}: {done.state}")
+                if ended("run", done.state):
+                    return _settle(ws, reconciler, done)
+            time.sleep(_POLL_S)
+    finally:
+        if reconciler is not None:
+            reconciler.close()
+
+
+def _settle(ws: OpenWorkspace, reconciler: Any, done: Run) -> Run:
+    """Driven here, let the run's release go as far as it can without traffic."""
+    while reconciler is not None and reconciler.step():
+        pass
+    return done
+
+
+def _run_report(ws: OpenWorkspace, run: Run) -> dict[str, Any]:
+    def work(reader: Any) -> dict[str, Any]:
+        releases = reader.releases.select({"run": run.id}, limit=1)
+        verdicts = reader.verdicts.select({"model_version": run.model_version}, limit=1) if run.model_version else []
+        return {
+            "run": run, "metrics": reader.metrics.latest([run.id]).get(run.id, {}),
+            "verdict": verdicts[0] if verdicts else None, "release": releases[0] if releases else None,
+        }  # fmt: skip
+
+    return ws.store.read(work)
+
+
+def _run_text(ws: OpenWorkspace, run: Run) -> str:
+    report = _run_report(ws, run)
+    lines = [f"run {run.id} {run.state}"]
+    lines += [f"  {key} = {value:.4f}" for key, value in sorted(report["metrics"].items())]
+    if verdict := report["verdict"]:
+        lines.append(f"  verdict: {'passed' if verdict.passed else 'refused'}: {verdict.summary}")
+    if release := report["release"]:
+        lines.append(f"  release {release.id}: {release.state}" + (f": {release.because}" if release.because else ""))
+    return "\n".join(lines)

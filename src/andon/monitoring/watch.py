@@ -1,0 +1,119 @@
+"""The monitors of a line: which windows have closed, what they show, and the alerts that follow. Each window is written once.
+
+A window belongs to one model version: only what that version answered is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from andon.core.entities import ModelVersion, MonitorWindow
+from andon.core.ids import ActorId, node
+from andon.core.policy import MonitorPolicy
+from andon.core.predictions import PredictionRecord
+from andon.monitoring.alerts import open_alert
+from andon.monitoring.drift import DriftMonitor
+from andon.monitoring.recent import Recent
+from andon.monitoring.windows import Finding, Reference, closed_windows, performance
+from andon.store.ports import Blobs, Reader, Store, Transaction
+
+
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """What is watched: a version that is live on an endpoint of a line since a domain time."""
+
+    line: str
+    endpoint: str
+    version: ModelVersion
+    since: datetime
+    until: datetime
+
+
+class Watch:
+    """The monitors of one live version. Built anew when another version goes live; its state follows from what is stored."""
+
+    def __init__(self, store: Store, blobs: Blobs, watched: Watched, policy: MonitorPolicy) -> None:
+        self.watched = watched
+        self._store = store
+        self._blobs = blobs
+        self._policy = policy
+        self._reference = store.read(lambda reader: _reference(reader, watched.version))
+        self._drift = DriftMonitor(blobs.get(watched.version.profile), policy)
+        self._done: dict[str, datetime] = {}
+        for row in store.read(self._written):
+            self._done[row.monitor] = row.data_until
+            if row.monitor == "drift":
+                self._drift.replay(row)
+
+    def step(self, recent: Recent, until: datetime, *, actor: ActorId, at: datetime) -> int:
+        """Judge every window that has closed by a domain time; how many there were."""
+        written = 0
+        policy = self._policy
+        for start, end in self._open("drift", policy.window, until, timedelta(0)):
+            finding = self._drift.judge(self._records(recent, start, end), key=f"{self.watched.version.id}/{start}")
+            self._write("drift", start, end, finding, actor, at)
+            written += 1
+        for rule in policy.metrics:
+            if self._reference is None:
+                continue
+            for start, end in self._open(rule.metric, rule.over, until, policy.label_horizon):
+                records = self._records(recent, start, end)
+                finding = performance(
+                    records, recent.labels, rule, self._reference, false_alarms_per=policy.false_alarms_per
+                )
+                self._write(rule.metric, start, end, finding, actor, at)
+                written += 1
+        return written
+
+    def _open(
+        self, monitor: str, width: timedelta, until: datetime, lateness: timedelta
+    ) -> Sequence[tuple[datetime, datetime]]:
+        since = max(self._done.get(monitor, self.watched.since), self.watched.since)
+        return closed_windows(width, since, until, lateness)
+
+    def _records(self, recent: Recent, start: datetime, end: datetime) -> list[PredictionRecord]:
+        version, endpoint = self.watched.version, self.watched.endpoint
+        return [
+            record
+            for record in recent.between(start, end)
+            if record.version == version.number and record.endpoint == endpoint and record.model == version.model
+        ]
+
+    def _write(
+        self, monitor: str, start: datetime, end: datetime, finding: Finding, actor: ActorId, at: datetime
+    ) -> None:
+        watched = self.watched
+        row = MonitorWindow(
+            id=f"{watched.line}/{monitor}/{watched.version.id}/{start.isoformat()}", line=watched.line, monitor=monitor,
+            model_version=watched.version.id, data_from=start, data_until=end, rows=finding.rows, value=finding.value,
+            low=finding.low, high=finding.high, evidence=finding.evidence, alarm=finding.alarm,
+            details={**finding.details, "summary": finding.summary}, created_at=at,
+        )  # fmt: skip
+        evidence = self._blobs.put(msgspec.json.encode(row)) if finding.alarm else None
+
+        def work(tx: Transaction) -> None:
+            if tx.monitor_windows.find(row.id) is not None:
+                return
+            tx.monitor_windows.add(row)
+            if evidence is not None:
+                open_alert(
+                    tx, line=watched.line, monitor=monitor, subject=node("model_version", watched.version.id),
+                    summary=finding.summary, evidence=evidence, actor=actor, at=at, data_at=end,
+                )  # fmt: skip
+
+        self._store.write(work)
+        self._done[monitor] = end
+
+    def _written(self, reader: Reader) -> list[MonitorWindow]:
+        where = {"line": self.watched.line, "model_version": self.watched.version.id}
+        return reader.monitor_windows.select(where, order=("data_from",), limit=100_000)
+
+
+def _reference(reader: Reader, version: ModelVersion) -> Reference | None:
+    """The version's AUC on its own holdout, from its run's metrics."""
+    metrics = reader.metrics.latest([version.run]).get(version.run, {})
+    if not {"auc", "auc_low", "auc_high"} <= metrics.keys():
+        return None
+    return Reference(value=metrics["auc"], low=metrics["auc_low"], high=metrics["auc_high"])

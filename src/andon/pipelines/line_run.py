@@ -1,0 +1,296 @@
+"""The story of one run, from source to verdict: ingest, admit, split, train, package, judge, register.
+
+User code runs only inside the `ingest` and `train` steps. Everything the run makes is stored by content as it goes; rows and
+events of its outcome are written in one transaction at the end, under the worker's lease, so a run that dies half-way
+leaves nothing that counts and is simply begun again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from andon.core.canonical import Digest, canonical, digest_bytes
+from andon.core.entities import DatasetVersion, Metric, ModelVersion, Param, Run
+from andon.core.errors import AndonError, ContractBroken, LeaseLost
+from andon.core.events import EventDraft
+from andon.core.ids import Node, node
+from andon.core.policy import Policy
+from andon.core.signature import Signature
+from andon.core.states import RunState, advance
+from andon.data.contracts import Contract, check, from_toml, infer, signature, to_toml
+from andon.data.profiles import build_profile
+from andon.data.sources import redact
+from andon.data.split import Split, split
+from andon.data.versions import commit_dataset
+from andon.monitoring.alerts import open_alert
+from andon.pipelines.code import capture_environment, materialise_code
+from andon.pipelines.executor import run_step
+from andon.pipelines.step import StepSpec
+from andon.pipelines.workspace import OpenWorkspace, in_progress
+from andon.registry.evaluation import Evaluation, evaluate
+from andon.registry.packaging import Package, build_package, deserialise, install, load
+from andon.registry.releases import request_release
+from andon.registry.versions import give_verdict, register_version
+from andon.store.ports import Reader, Transaction
+
+Fence = Callable[[Transaction], None]
+"""Raises LeaseLost inside a transaction when another worker has taken over."""
+
+
+def execute(ws: OpenWorkspace, run: Run, policy: Policy, fence: Fence) -> None:
+    """Carry a running run to its end; whatever happens is written down as its outcome."""
+    scratch = ws.layout.scratch / run.id
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        _LineRun(ws, run, policy, fence, scratch).go()
+    except LeaseLost:
+        pass  # the worker that took over begins the run again
+    except ContractBroken as error:
+        end(ws, run, "blocked", fence, error=str(error))
+    except AndonError as error:
+        end(ws, run, "failed", fence, error=str(error))
+    except Exception as error:  # a fault of ours must end the run, not the worker
+        (ws.layout.logs / f"run-{run.id}.log").open("a").write(traceback.format_exc())
+        end(ws, run, "failed", fence, error=f"{type(error).__name__}: {error}")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def end(ws: OpenWorkspace, run: Run, state: RunState, fence: Fence, *, error: str) -> None:
+    """Write that a run ended without a model."""
+
+    def work(tx: Transaction) -> None:
+        fence(tx)
+        current = tx.runs.get(run.id)
+        if current.state == "running":
+            seal_run(tx, current, state, at=ws.clock.now(), error=error)
+
+    ws.store.write(work)
+
+
+def seal_run(
+    tx: Transaction, run: Run, state: RunState, *, at: datetime, error: str | None = None, outputs: tuple[Node, ...] = ()
+) -> Run:
+    """End a run: its params, metrics, inputs and outputs get a digest in the ledger."""
+    params = {row.key: row.value for row in tx.params.select({"run": run.id}, order=("key",))}
+    metrics = tx.metrics.latest([run.id]).get(run.id, {})
+    inputs = [node("policy", run.policy), node("code", run.code)]
+    inputs += [node("dataset_version", run.dataset_version)] if run.dataset_version else []
+    inputs += [node("environment", run.environment)] if run.environment else []
+    said = {
+        "format": "andon.run/1", "run": run.id, "state": state, "params": params, "seed": run.seed,
+        "metrics": {key: float(value).hex() for key, value in sorted(metrics.items())},
+        "inputs": list(inputs), "outputs": list(outputs),
+    }  # fmt: skip
+    seal = digest_bytes(canonical(said))
+    tx.ledger.append(
+        EventDraft(
+            kind="run.sealed", actor=run.actor, at=at, subject=node("run", run.id), inputs=tuple(inputs), data_at=run.data_at,
+            outputs=outputs, facts={"state": state, "seal": seal}, note=error,
+        )
+    )  # fmt: skip
+    advance("run", f"run {run.id}", run.state, state)
+    return tx.runs.change(msgspec.structs.replace(run, state=state, finished_at=at, error=error, seal=seal))
+
+
+class _LineRun:
+    """One pass; the methods are in the order in which they are called."""
+
+    def __init__(self, ws: OpenWorkspace, run: Run, policy: Policy, fence: Fence, scratch: Path) -> None:
+        self.ws, self.run, self.policy, self.fence, self.scratch = ws, run, policy, fence, scratch
+        self.log = ws.layout.logs / f"run-{run.id}.log"
+        self.code = str(materialise_code(ws.blobs, run.code, scratch / "code"))
+        self.project = Path(ws.store.read(lambda reader: reader.lines.get(run.line)).folder)
+
+    def go(self) -> None:
+        frame = self.ingest()
+        contract, dataset = self.admit(frame)
+        parts = split(
+            frame, time=self.policy.source.time, label_time=self.policy.source.label_time,
+            label=self.policy.source.label, holdout=self.policy.train.holdout, window=self.policy.train.window,
+            until=self.run.data_at, seed=self.policy.train.seed,
+        )  # fmt: skip
+        package = self.train(parts, contract)
+        live = self.live_version()
+        judged = self.judge(parts, package, live)
+        self.register(dataset, parts, package, judged, live)
+
+    def ingest(self) -> pl.DataFrame:
+        """Rows of the source up to the run's domain time, read in a step."""
+        out = self.scratch / "ingest"
+        spec = StepSpec(
+            verb="ingest", code=self.code, project=str(self.project), out=str(out), source=self.policy.source,
+            until=self.run.data_at,
+        )  # fmt: skip
+        run_step(spec, log=self.log)
+        return pl.read_parquet(out / "frame.parquet")
+
+    def admit(self, frame: pl.DataFrame) -> tuple[Contract, DatasetVersion]:
+        """Check rows against their contract and store them as a version; broken rows stop the run here."""
+        source = self.policy.source
+        contract, digest = self.contract(frame)
+        report = check(frame, contract)
+        version = commit_dataset(
+            self.ws.store, self.ws.blobs, dataset=source.name, frame=frame, source_text=redact(source.source), key=source.key,
+            contract=digest, report=self.ws.blobs.put(msgspec.json.encode(report)),
+            state="valid" if report.passed else "blocked", actor=self.run.actor, at=self.ws.clock.now(),
+            data_until=self.run.data_at,
+        )  # fmt: skip
+        self.run = self.ws.store.write(lambda tx: self._note_dataset(tx, version))
+        if not report.passed:
+            self.ws.store.write(lambda tx: self._contract_alert(tx, version, report.summary()))
+            raise ContractBroken(
+                f"dataset {source.name!r} version {version.number} breaks its contract: {report.summary()}",
+                hint="nothing was trained; fix the source, or review the contract",
+            )
+        return contract, version
+
+    def contract(self, frame: pl.DataFrame) -> tuple[Contract, Digest]:
+        """The contract in force: the project's file, else the one inferred first, else one inferred now."""
+        source = self.policy.source
+        text = self._contract_text()
+        if text is None:
+            text = to_toml(infer(frame, source))
+            if source.contract:
+                target = self.project / source.contract
+                if not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_text(text)
+        digest = self.ws.blobs.put(text.encode())
+        self.ws.store.write(lambda tx: self._note_contract(tx, digest))
+        return from_toml(text), digest
+
+    def train(self, parts: Split, contract: Contract) -> Package:
+        """Call the entry in a step and package what it returned."""
+        rows = parts.train
+        if "shuffled-labels" in self.run.faults:
+            label = self.policy.source.label
+            rows = rows.with_columns(pl.col(label).shuffle(seed=self.run.seed))
+        rows.write_parquet(self.scratch / "train.parquet", compression="lz4")
+        out = self.scratch / "train"
+        run_step(
+            StepSpec(
+                verb="train", code=self.code, out=str(out), entry=self.policy.entry, rows=str(self.scratch / "train.parquet"),
+                seed=self.run.seed, params=self.policy.train.params,
+            ),
+            log=self.log,
+        )  # fmt: skip
+        expressions = deserialise(msgspec.json.decode((out / "expressions.json").read_bytes(), type=list[str]))
+        raw = sorted({column for expression in expressions for column in expression.meta.root_names()})
+        profile = build_profile(
+            parts.train.select([*raw, *([self.policy.source.time] if self.policy.source.time else [])]),
+            raw, time=self.policy.source.time, window=self.policy.monitor.window,
+        )  # fmt: skip
+        names = tuple(expression.meta.output_name() for expression in expressions)
+        return build_package(
+            self.ws.blobs, expressions=expressions, booster_text=(out / "model.txt").read_text(),
+            signature=Signature(inputs=signature(contract, raw), features=names), profile=profile.to_bytes(),
+            golden=parts.holdout.select(raw).sample(min(32, parts.holdout.height), seed=self.run.seed),
+        )  # fmt: skip
+
+    def live_version(self) -> ModelVersion | None:
+        """The version that the endpoint serves just now."""
+
+        def work(reader: Reader) -> ModelVersion | None:
+            found = reader.releases.select({"endpoint": self.policy.release.endpoint, "state": "live"}, limit=1)
+            return reader.model_versions.get(found[0].model_version) if found else None
+
+        return self.ws.store.read(work)
+
+    def judge(self, parts: Split, package: Package, live: ModelVersion | None) -> Evaluation:
+        """Score candidate and live on the newest labelled window that neither was trained on."""
+        models = self.ws.layout.models
+        window = parts.holdout
+        if live is not None and live.data_until is not None and self.policy.source.time:
+            window = window.filter(pl.col(self.policy.source.time) >= live.data_until)
+        return evaluate(
+            self.policy.gate,
+            candidate=load(install(self.ws.blobs, package.digest, models)),
+            live=load(install(self.ws.blobs, live.digest, models)) if live else None,
+            frame=window, label=self.policy.source.label, unlabelled=parts.unlabelled_holdout, policy=self.policy.digest,
+            data_from=parts.holdout_from, data_until=parts.holdout_until,
+        )  # fmt: skip
+
+    def register(
+        self, dataset: DatasetVersion, parts: Split, package: Package, judged: Evaluation, live: ModelVersion | None
+    ) -> None:
+        """One transaction: metrics, the version, its verdict, the run's seal and the release it asks for."""
+        environment = capture_environment(self.ws.blobs)
+        evidence = self.ws.blobs.put(judged.evidence)
+        profile = package.files["profile.json"]
+        at = self.ws.clock.now()
+
+        def work(tx: Transaction) -> None:
+            self.fence(tx)
+            run = tx.runs.get(self.run.id)
+            if run.state != "running":
+                return
+            self._log(tx, judged.metrics, at)
+            run = msgspec.structs.replace(run, environment=environment)
+            version = register_version(
+                tx, model=self.policy.name, run=run.id, digest=package.digest, dataset_version=dataset.manifest,
+                profile=profile, data_from=parts.train_from, data_until=parts.train_until, actor=run.actor, at=at,
+            )  # fmt: skip
+            verdict = give_verdict(
+                tx, version, endpoint=self.policy.release.endpoint, policy=self.policy.digest, judgement=judged.judgement,
+                evidence=evidence, against=live.id if live else None, actor=run.actor, at=at,
+            )  # fmt: skip
+            run = msgspec.structs.replace(run, model_version=version.id)
+            seal_run(tx, run, "finished", at=at, outputs=(node("model_version", version.id), node("verdict", verdict.id)))
+            if in_progress(tx, self.policy.release.endpoint) is None:
+                request_release(
+                    tx, endpoint=self.policy.release.endpoint, line=run.line, version=tx.model_versions.get(version.id),
+                    policy=self.policy.digest, run=run.id, strategy=self.policy.release.strategy,
+                    approvals_needed=self.policy.release.approvals, cause=node("run", run.id), actor=run.actor, at=at,
+                )  # fmt: skip
+
+        self.ws.store.write(work)
+
+    def _contract_text(self) -> str | None:
+        source = self.policy.source
+        for folder in (Path(self.code), self.project):
+            if source.contract and (folder / source.contract).is_file():
+                return (folder / source.contract).read_text()
+        first = self.ws.store.read(
+            lambda reader: reader.dataset_versions.select({"dataset": source.name}, order=("number",), limit=1)
+        )
+        return self.ws.blobs.get(first[0].contract).decode() if first and first[0].contract else None
+
+    def _note_contract(self, tx: Transaction, digest: Digest) -> None:
+        subject = node("contract", digest)
+        if not tx.ledger.latest(limit=1, subject=subject):
+            tx.ledger.append(
+                EventDraft(
+                    kind="contract.inferred", actor=self.run.actor, at=self.ws.clock.now(), subject=subject,
+                    facts={"dataset": self.policy.source.name},
+                )
+            )  # fmt: skip
+
+    def _note_dataset(self, tx: Transaction, version: DatasetVersion) -> Run:
+        self.fence(tx)
+        return tx.runs.change(msgspec.structs.replace(tx.runs.get(self.run.id), dataset_version=version.manifest))
+
+    def _contract_alert(self, tx: Transaction, version: DatasetVersion, summary: str) -> None:
+        self.fence(tx)
+        subject = node("dataset_version", version.manifest)
+        open_alert(
+            tx, line=self.run.line, monitor="contract", subject=subject, summary=summary, evidence=version.report or Digest(""),
+            actor=self.run.actor, at=self.ws.clock.now(), data_at=self.run.data_at,
+        )  # fmt: skip
+
+    def _log(self, tx: Transaction, metrics: Mapping[str, float], at: datetime) -> None:
+        params = {**self.policy.train.params, "seed": self.run.seed}
+        for key, value in params.items():
+            if tx.params.find(f"{self.run.id}/{key}") is None:
+                tx.params.add(Param(id=f"{self.run.id}/{key}", run=self.run.id, key=key, value=str(value)))
+        tx.metrics.log([Metric(run=self.run.id, key=key, value=value, at=at) for key, value in metrics.items()])
+

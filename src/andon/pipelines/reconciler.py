@@ -1,0 +1,423 @@
+"""The reconciler: compares what should be with what is and takes one safe, idempotent step at a time.
+
+It holds the lease `reconciler`; every transaction it writes checks that the lease is still its own, so a second worker, or
+one that was away for long, changes nothing. Nothing important is kept in memory: after kill -9 the next worker reads the
+rows and goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from andon.core.entities import Cursor, Lease, Line, Release, Rollout, Run, Trigger
+from andon.core.errors import LeaseLost, NotFound
+from andon.core.events import EventDraft
+from andon.core.ids import ActorId, RunId, TriggerId, new_id, node
+from andon.core.policy import Policy, parse_policy
+from andon.core.states import advance
+from andon.governance.access import ensure_actor
+from andon.monitoring.alerts import close_alert
+from andon.monitoring.recent import Recent
+from andon.monitoring.watch import Watch, Watched
+from andon.pipelines import line_run
+from andon.pipelines.code import git_commit
+from andon.pipelines.registration import source_fingerprint
+from andon.pipelines.workspace import OpenWorkspace, fire, in_progress
+from andon.registry.releases import judging, refuse, start_rolling
+from andon.rollout import Evidence, adopt, advance_step, decide, finish, gather, journal, publish, rollout_of, start, switch, undo
+from andon.store.lease import LeaseKeeper, process_holder
+from andon.store.ports import Reader, Transaction
+from andon.store.predictions import commit_segment
+
+T = TypeVar("T")
+LEASE = "reconciler"
+_SPAN = timedelta(days=60)
+
+
+class Reconciler:
+    """One worker's reconciler. `step` is called again and again; it returns whether anything moved."""
+
+    def __init__(self, ws: OpenWorkspace) -> None:
+        self.ws = ws
+        self._keeper = LeaseKeeper(ws.store, LEASE, process_holder(), ws.clock)
+        self._lease: Lease | None = None
+        self._recent = Recent(ws.store, ws.log, span=_SPAN)
+        self._watches: dict[str, Watch] = {}
+        self._running: dict[RunId, threading.Thread] = {}
+        self._policies: dict[str, Policy] = {}
+        self._actor: ActorId | None = None
+
+    def step(self) -> bool:
+        """Take every step that can be taken now."""
+        self._lease = self._keeper.hold()
+        if self._lease is None:
+            self._watches.clear()
+            return False
+        try:
+            return self._step()
+        except LeaseLost:
+            self._lease = None
+            return False
+
+    def close(self) -> None:
+        """Give the lease back."""
+        if self._lease is not None:
+            self._keeper.drop()
+
+    def _step(self) -> bool:
+        moved = self._adopt_overrides()
+        # Lines before records: whatever a watermark covers was logged before it was told, so it is in what is read next.
+        lines = self.ws.store.read(lambda reader: reader.lines.select())
+        moved |= self._recent.refresh() > 0
+        for line in lines:
+            policy = self._policy(line)
+            moved |= self._start_triggers(line, policy)
+            moved |= self._drive_runs(line, policy)
+            moved |= self._drive_releases(line, policy)
+            moved |= self._drive_rollout(line, policy)
+            moved |= self._watch(line, policy)
+            moved |= self._fire_triggers(line, policy)
+            moved |= self._note_seen(line)
+        moved |= self._seal_segments()
+        moved |= publish(self.ws.layout, self.ws.store)
+        return moved
+
+    def write(self, work: Callable[[Transaction], T]) -> T:
+        """A transaction that counts only while the lease is held."""
+
+        def fenced(tx: Transaction) -> T:
+            self.fence(tx)
+            return work(tx)
+
+        return self.ws.store.write(fenced)
+
+    def fence(self, tx: Transaction) -> None:
+        """Raise LeaseLost inside a transaction when the lease is not ours any more."""
+        if self._lease is None:
+            raise LeaseLost("the reconciler's lease is not held")
+        tx.leases.check(self._lease)
+
+    # --- overrides and segments -----------------------------------------------------------------------------------
+
+    def _adopt_overrides(self) -> bool:
+        moved = False
+        for override in journal(self.ws.layout):
+            moved |= self.write(
+                lambda tx, override=override: adopt(tx, override, actor=self._system(tx), at=self.ws.clock.now())  # type: ignore[misc]
+            )
+        return moved
+
+    def _seal_segments(self) -> bool:
+        sealed = False
+        for name in self.ws.log.sealable():
+            segment = self.ws.log.seal(name)
+            if segment is not None:
+                actor = self.write(self._system)
+                commit_segment(self.ws.store, segment, actor=actor, at=self.ws.clock.now())
+            self.ws.log.drop(name)
+            sealed = True
+        return sealed
+
+    # --- triggers and runs ----------------------------------------------------------------------------------------
+
+    def _start_triggers(self, line: Line, policy: Policy) -> bool:
+        """Turn the oldest trigger that waits into a run, when the line is idle."""
+
+        def work(tx: Transaction) -> bool:
+            waiting = tx.triggers.select({"line": line.id, "run": None, "refused": None}, order=("created_at",), limit=1)
+            if not waiting or self._busy(tx, line, policy) or (policy.clock == "data" and line.watermark is None):
+                return False
+            trigger = waiting[0]
+            run = self._queue(tx, tx.lines.get(line.id), policy, trigger)
+            tx.triggers.change(msgspec.structs.replace(trigger, run=run.id))
+            return True
+
+        return self.ws.store.read(lambda reader: reader.triggers.count({"line": line.id, "run": None, "refused": None})) > 0 and (
+            self.write(work)
+        )
+
+    def _queue(self, tx: Transaction, line: Line, policy: Policy, trigger: Trigger) -> Run:
+        commit = git_commit(Path(line.folder))
+        at = self.ws.clock.now()
+        run = Run(
+            id=RunId(new_id("run")), line=line.id, state="queued", cause=node("trigger", trigger.id), actor=trigger.actor,
+            policy=policy.digest, code=line.code, created_at=at, data_at=self._until(line, policy), git_commit=commit.commit,
+            git_dirty=commit.dirty, seed=policy.train.seed, faults=trigger.faults,
+        )  # fmt: skip
+        tx.ledger.append(
+            EventDraft(
+                kind="run.created", actor=run.actor, at=at, subject=node("run", run.id), data_at=run.data_at,
+                inputs=(node("trigger", trigger.id), node("policy", run.policy), node("code", run.code)),
+                facts={"line": line.id, "cause": trigger.kind, "commit": run.git_commit, "dirty": run.git_dirty,
+                       "faults": ",".join(run.faults) or None},
+            )
+        )  # fmt: skip
+        return tx.runs.add(run)
+
+    def _drive_runs(self, line: Line, policy: Policy) -> bool:
+        runs = self.ws.store.read(lambda reader: reader.runs.select({"line": line.id, "state": ["queued", "running"]}))
+        moved = False
+        for run in runs:
+            thread = self._running.get(run.id)
+            if run.state == "running" and thread is None:
+                self.write(lambda tx, run=run: self._requeue(tx, run))  # type: ignore[misc]
+                moved = True
+            elif run.state == "queued" and not any(thread.is_alive() for thread in self._running.values()):
+                self._begin(run)
+                moved = True
+        for ident, thread in list(self._running.items()):
+            if not thread.is_alive():
+                del self._running[ident]
+                moved = True
+        return moved
+
+    def _begin(self, run: Run) -> None:
+        lease = self._lease
+        started = self.write(lambda tx: self._start_run(tx, run))
+        policy = parse_policy(self.ws.blobs.get(run.policy).decode())
+
+        def fence(tx: Transaction) -> None:
+            if lease is not None:
+                tx.leases.check(lease)
+
+        thread = threading.Thread(target=line_run.execute, args=(self.ws, started, policy, fence), name=f"run-{run.id}", daemon=True)
+        self._running[run.id] = thread
+        thread.start()
+
+    def _start_run(self, tx: Transaction, run: Run) -> Run:
+        at = self.ws.clock.now()
+        current = tx.runs.get(run.id)
+        fence = self._lease.fence if self._lease else 0
+        state = advance("run", f"run {run.id}", current.state, "running")
+        tx.ledger.append(
+            EventDraft(
+                kind="run.started", actor=run.actor, at=at, subject=node("run", run.id), facts={"fence": fence}, data_at=run.data_at
+            )
+        )
+        return tx.runs.change(msgspec.structs.replace(current, state=state, started_at=at, fence=fence))
+
+    def _requeue(self, tx: Transaction, run: Run) -> None:
+        """A run whose worker is gone is begun again."""
+        current = tx.runs.get(run.id)
+        if current.state != "running":
+            return
+        state = advance("run", f"run {run.id}", current.state, "queued")
+        tx.ledger.append(
+            EventDraft(kind="run.requeued", actor=run.actor, at=self.ws.clock.now(), subject=node("run", run.id))
+        )
+        tx.runs.change(msgspec.structs.replace(current, state=state))
+
+    # --- releases and rollouts ------------------------------------------------------------------------------------
+
+    def _drive_releases(self, line: Line, policy: Policy) -> bool:
+        release = self.ws.store.read(lambda reader: in_progress(reader, policy.release.endpoint))
+        if release is None or release.line != line.id or release.state == "rolling":
+            return False
+        return self.write(lambda tx: self._move_release(tx, tx.releases.get(release.id), line, policy))
+
+    def _move_release(self, tx: Transaction, release: Release, line: Line, policy: Policy) -> bool:
+        actor, at = self._system(tx), self.ws.clock.now()
+        if release.state == "requested":
+            judging(tx, release, actor=actor, at=at)
+            return True
+        found = tx.verdicts.select(
+            {"model_version": release.model_version, "endpoint": release.endpoint, "policy": release.policy},
+            order=("-created_at",), limit=1,
+        )  # fmt: skip
+        if not found:
+            refuse(tx, release, because="there is no verdict for this version, endpoint and policy", actor=actor, at=at)
+            return True
+        verdict = found[0]
+        live = tx.releases.select({"endpoint": release.endpoint, "state": "live"}, limit=1)
+        if not verdict.passed:
+            refuse(tx, release, because=verdict.summary, actor=actor, at=at)
+            return True
+        if (live[0].model_version if live else None) != verdict.against:
+            refuse(tx, release, because="it was judged against a version that is no longer the live one", actor=actor, at=at)
+            return True
+        route = tx.routes.find(release.endpoint)
+        if route is not None and route.held:
+            return False
+        moved = start_rolling(tx, release, verdict, actor=actor, at=at)
+        if moved.state == "rolling":
+            start(tx, moved, policy.release, actor=actor, at=at, data_at=self._until(line, policy))
+        return moved.state != release.state
+
+    def _drive_rollout(self, line: Line, policy: Policy) -> bool:
+        release = self.ws.store.read(lambda reader: in_progress(reader, policy.release.endpoint))
+        if release is None or release.state != "rolling":
+            return False
+        rollout = self.ws.store.read(lambda reader: rollout_of(reader, release.id))
+        if rollout is None or self._held(policy.release.endpoint):
+            return False
+        if rollout.state == "switching":
+            self.write(lambda tx: self._finish(tx, rollout))
+            return True
+        if rollout.state != "canary":
+            return False
+        return self._decide(line, policy, rollout)
+
+    def _finish(self, tx: Transaction, rollout: Rollout) -> None:
+        at, actor = self.ws.clock.now(), self._system(tx)
+        finish(tx, tx.rollouts.get(rollout.id), actor=actor, at=at)
+        for alert in tx.alerts.select({"line": tx.releases.get(rollout.release).line, "state": "open"}):
+            if alert.subject.startswith("model_version:"):
+                close_alert(tx, alert, because="another version went live", actor=actor, at=at)
+
+    def _decide(self, line: Line, policy: Policy, rollout: Rollout) -> bool:
+        evidence = self._evidence(line, policy, rollout)
+        decision = decide(rollout, policy.release, evidence)
+        if decision.action == "hold":
+            return False
+        blob = self.ws.blobs.put(msgspec.json.encode({"rollout": rollout.id, "decision": decision, "evidence": evidence}))
+
+        def work(tx: Transaction) -> None:
+            at, actor, row = self.ws.clock.now(), self._system(tx), tx.rollouts.get(rollout.id)
+            if row.rev != rollout.rev:
+                return
+            if decision.action == "undo":
+                undo(
+                    tx, rollout.endpoint, actor=actor, at=at, because=decision.because, hold=False, evidence=blob,
+                    release=rollout.release,
+                )  # fmt: skip
+            elif decision.action == "advance":
+                advance_step(
+                    tx, row, decision.step, evidence=blob, because=decision.because, actor=actor, at=at,
+                    data_at=self._until(line, policy),
+                )  # fmt: skip
+            else:
+                switch(tx, row, evidence=blob, because=decision.because, actor=actor, at=at)
+
+        self.write(work)
+        return True
+
+    def _evidence(self, line: Line, policy: Policy, rollout: Rollout) -> Evidence:
+        route = self.ws.store.read(lambda reader: reader.routes.get(rollout.endpoint))
+        if route.stable is None:
+            raise NotFound(f"endpoint {rollout.endpoint!r} has no stable release to compare with")
+        records = (record for record in self._recent.since(rollout.data_from) if record.endpoint == rollout.endpoint)
+        return gather(
+            records, self._recent.labels, candidate=rollout.release, stable=route.stable,
+            closed_until=self._until(line, policy), horizon=policy.monitor.label_horizon, step_from=rollout.step_from,
+            margin_odds=policy.release.noninferior_odds, expects_labels=bool(policy.monitor.metrics),
+        )  # fmt: skip
+
+    # --- monitors -------------------------------------------------------------------------------------------------
+
+    def _watch(self, line: Line, policy: Policy) -> bool:
+        watched = self.ws.store.read(lambda reader: self._watched(reader, line, policy))
+        if watched is None:
+            return False
+        watch = self._watches.get(line.id)
+        if watch is None or watch.watched.version.id != watched.version.id:
+            watch = self._watches[line.id] = Watch(self.ws.store, self.ws.blobs, watched, policy.monitor)
+        actor = self.write(self._system)
+        return watch.step(self._recent, watched.until, actor=actor, at=self.ws.clock.now()) > 0
+
+    def _watched(self, reader: Reader, line: Line, policy: Policy) -> Watched | None:
+        live = reader.releases.select({"endpoint": policy.release.endpoint, "state": "live"}, limit=1)
+        if not live:
+            return None
+        rollout = rollout_of(reader, live[0].id)
+        since = (rollout.data_from if rollout else None) or live[0].changed_at
+        return Watched(
+            line=line.id, endpoint=policy.release.endpoint, version=reader.model_versions.get(live[0].model_version),
+            since=since, until=self._until(line, policy),
+        )  # fmt: skip
+
+    def _fire_triggers(self, line: Line, policy: Policy) -> bool:
+        """Ask for a run when an open alert, new code or new data calls for one, and the last such run is long enough ago."""
+        wanted = self.ws.store.read(lambda reader: self._wanted(reader, line, policy))
+        if wanted is None:
+            return False
+        self.write(lambda tx: fire(tx, msgspec.structs.replace(wanted, actor=self._line_actor(tx, line))))
+        return True
+
+    def _wanted(self, reader: Reader, line: Line, policy: Policy) -> Trigger | None:
+        if self._busy(reader, line, policy) or reader.triggers.count({"line": line.id, "run": None, "refused": None}):
+            return None
+        runs = reader.runs.select({"line": line.id}, order=("-created_at",), limit=1)
+        now = self._until(line, policy)
+        if not runs or (runs[0].code, runs[0].policy) != (line.code, line.policy):
+            if not runs or "code" in policy.retrain.when:
+                return self._trigger(line, "code", f"code:{line.code}:{line.policy}", node("line", line.id), now)
+        if not runs:
+            return None
+        last = runs[0].data_at or runs[0].created_at
+        if now - last < policy.retrain.cooldown:
+            return None
+        for alert in reader.alerts.select({"line": line.id, "state": "open"}, order=("created_at",)):
+            kind = "drift" if alert.monitor == "drift" else "performance"
+            if alert.subject.startswith("model_version:") and kind in policy.retrain.when:
+                return self._trigger(line, kind, f"alert:{alert.id}:{runs[0].id}", node("alert", alert.id), now)
+        if "data" in policy.retrain.when:
+            mark = source_fingerprint(Path(line.folder), policy.source)
+            if mark is not None and not reader.triggers.count({"line": line.id, "key": f"data:{mark}"}):
+                return self._trigger(line, "data", f"data:{mark}", node("line", line.id), now)
+        return None
+
+    def _trigger(self, line: Line, kind: str, key: str, cause: str, now: datetime) -> Trigger:
+        return msgspec.convert(
+            {"id": TriggerId(new_id("trigger")), "line": line.id, "kind": kind, "key": key, "cause": cause, "actor": line.actor,
+             "created_at": self.ws.clock.now(), "data_at": now},
+            Trigger,
+        )  # fmt: skip
+
+    # --- small things ---------------------------------------------------------------------------------------------
+
+    def _busy(self, reader: Reader, line: Line, policy: Policy) -> bool:
+        active = reader.runs.count({"line": line.id, "state": ["queued", "running"]})
+        return active > 0 or in_progress(reader, policy.release.endpoint) is not None
+
+    def _policy(self, line: Line) -> Policy:
+        if line.policy not in self._policies:
+            self._policies[line.policy] = parse_policy(self.ws.blobs.get(line.policy).decode())
+        return self._policies[line.policy]
+
+    def _until(self, line: Line, policy: Policy) -> datetime:
+        """Domain time up to which everything has been told."""
+        if policy.clock == "data" and line.watermark is not None:
+            return line.watermark
+        return self.ws.clock.now()
+
+    def _held(self, endpoint: str) -> bool:
+        route = self.ws.store.read(lambda reader: reader.routes.find(endpoint))
+        return route is not None and route.held
+
+    def _note_seen(self, line: Line) -> bool:
+        """Say how far the line's watermark has been worked through, for those who wait for it."""
+        if line.watermark is None:
+            return False
+        seen = int(line.watermark.timestamp())
+
+        def work(tx: Transaction) -> bool:
+            row = tx.cursors.find(f"seen:{line.id}")
+            if row is None:
+                tx.cursors.add(Cursor(id=f"seen:{line.id}", seq=seen))
+                return True
+            if row.seq == seen:
+                return False
+            tx.cursors.change(msgspec.structs.replace(row, seq=seen))
+            return True
+
+        current = self.ws.store.read(lambda reader: reader.cursors.find(f"seen:{line.id}"))
+        return (current is None or current.seq != seen) and self.write(work)
+
+    def _system(self, tx: Transaction) -> ActorId:
+        if self._actor is None:
+            found = tx.actors.select({"subject": "system:andon"}, limit=1)
+            self._actor = found[0].id if found else ensure_actor(
+                tx, subject="system:andon", kind="line", name="Andon", at=self.ws.clock.now()
+            ).id  # fmt: skip
+        return self._actor
+
+    def _line_actor(self, tx: Transaction, line: Line) -> ActorId:
+        return ensure_actor(
+            tx, subject=f"line:{line.id}", kind="line", name=f"line {line.id}", at=self.ws.clock.now()
+        ).id
