@@ -119,8 +119,8 @@ def test_moments_are_those_of_the_finite_values(values: list[float], nulls: int)
     assert (profile.n, profile.nulls) == (len(values) + 1, nulls)
     scale = max(map(abs, values)) or 1.0
     shrunk = np.array(values) / scale
-    assert profile.mean == pytest.approx(shrunk.mean() * scale, rel=1e-9, abs=1e-9 * scale)
-    assert profile.std == pytest.approx(shrunk.std() * scale, rel=1e-9, abs=1e-9 * scale)
+    assert profile.mean == pytest.approx(shrunk.mean() * scale, rel=1e-9, abs=1e-9 * scale + 1e-322)
+    assert profile.std == pytest.approx(shrunk.std() * scale, rel=1e-9, abs=1e-9 * scale + 1e-322)
 
 
 def test_cells_hold_equal_shares_of_a_smooth_reference_and_split_its_tails() -> None:
@@ -232,6 +232,15 @@ def test_w1_is_exact_on_the_values_of_the_reference(reference: list[float], data
         assert found == pytest.approx(truth, abs=1e-9)
     else:
         assert found == 0.0
+
+
+def test_w1_counts_both_sides_where_the_distribution_functions_cross_within_a_cell() -> None:
+    profile = NumericProfile(np.array([0.0, 1.0]), np.array([5, 1, 4, 0]), 0.5, 2.0, -1.0, 3.0)
+
+    window = Counts(profile.layout, np.array([4, 3, 3, 0]))
+
+    # The gap runs straight from 0.1 to -0.1: two triangles of 0.025, in units of 2.
+    assert w1_over_std(profile, window) == pytest.approx(0.025)
 
 
 def direct_psi(before: Floats, now: Floats) -> float:

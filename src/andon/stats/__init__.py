@@ -3,6 +3,7 @@
 Bad input raises ValueError with a message that names the argument. Randomness is passed in as numbers.
 """
 
+from andon.stats.detector import ColumnDetector, ColumnDetectors, ShiryaevRoberts, conformal_p, e_from_p
 from andon.stats.distances import js_distance, ks_distance, psi, w1_over_std
 from andon.stats.intervals import Interval, wilson_interval
 from andon.stats.profile import (
@@ -45,10 +46,15 @@ __all__ = [
     "noninferiority_log_e",
     # profiles and drift
     "CategoricalProfile",
+    "ColumnDetector",
+    "ColumnDetectors",
     "Counts",
     "NumericProfile",
     "Profile",
+    "ShiryaevRoberts",
     "bin_counts",
+    "conformal_p",
+    "e_from_p",
     "js_distance",
     "ks_distance",
     "profile_from_dict",

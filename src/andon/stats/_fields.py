@@ -50,6 +50,16 @@ def texts(data: Mapping[str, object], key: str) -> tuple[str, ...]:
     return tuple(text({key: value}, key) for value in _items(data, key))
 
 
+def objects(data: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
+    """A list of objects."""
+    found: list[Mapping[str, object]] = []
+    for value in _items(data, key):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"field {key} must be a list of objects, got {value!r} in it.")
+        found.append(value)
+    return found
+
+
 def _items(data: Mapping[str, object], key: str) -> list[object]:
     values = data.get(key)
     if not isinstance(values, list | tuple):

@@ -18,7 +18,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self, cast, overload
 
@@ -204,6 +204,20 @@ class NumericProfile:
         """The reference's own counts."""
         return Counts(self.layout, self.counts)
 
+    def without(self, part: Counts) -> Self:
+        """The profile with the counts of a part of its own reference taken out, to compare that part with the rest.
+
+        Cells and moments stay as they are.
+
+        Raises:
+            ValueError: the part counts other cells, or more values than the reference has.
+
+        >>> profile = NumericProfile.of([1.0, 2.0, 3.0])
+        >>> profile.without(bin_counts(profile, [2.0])).n
+        2
+        """
+        return replace(self, counts=_rest(self, part))
+
     def to_dict(self) -> dict[str, object]:
         """The profile as plain JSON values."""
         return {
@@ -332,6 +346,19 @@ class CategoricalProfile:
         check_layout(self, window)
         return int(window.cells[-2]) / window.n if window.n else math.nan
 
+    def without(self, part: Counts) -> Self:
+        """The profile with the counts of a part of its own reference taken out, to compare that part with the rest.
+
+        Raises:
+            ValueError: the part counts other cells, or more values than the reference has.
+
+        >>> profile = CategoricalProfile.of(["a", "b", "b"])
+        >>> profile.without(bin_counts(profile, ["b"])).counts
+        (1, 1)
+        """
+        *counts, other, nulls = _rest(self, part).tolist()
+        return replace(self, counts=tuple(counts), other=other, nulls=nulls)
+
     def to_dict(self) -> dict[str, object]:
         """The profile as plain JSON values."""
         return {
@@ -422,6 +449,16 @@ def check_layout(profile: Profile, window: Counts) -> None:
             f"the window counts the cells of profile {window.layout}, not of {profile.layout};"
             " count its rows anew with this profile."
         )
+
+
+def _rest(profile: Profile, part: Counts) -> Ints:
+    check_layout(profile, part)
+    rest = profile.reference.cells - part.cells
+    if (rest < 0).any():
+        raise ValueError(
+            "the part has more values in a cell than the reference; only a part of it can be taken out."
+        )
+    return rest
 
 
 def _cells(ordered: Floats, edges: Floats) -> Ints:
