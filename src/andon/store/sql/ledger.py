@@ -68,20 +68,13 @@ class SqlLedger:
 
     def _walk(self, start: Node, depth: int, limit: int, *, here: Any, there: Any) -> list[Edge]:
         """Edges met within `depth` steps, nearest first. UNION (not UNION ALL) ends circles that retraining makes."""
-        walk = select(literal(start, edges.c.src.type).label("node"), literal(0).label("depth")).cte(
-            "walk", recursive=True
-        )
-        further = select(there, walk.c.depth + 1).join(walk, here == walk.c.node).where(walk.c.depth < depth)
-        walk = walk.union(further)
+        columns = (edges.c.src, edges.c.dst, edges.c.seq)
+        walk = select(*columns, literal(1).label("depth")).where(here == start).cte("walk", recursive=True)
+        onward = select(*columns, walk.c.depth + 1).join(walk, here == walk.c[there.name])
+        walk = walk.union(onward.where(walk.c.depth < depth))
+        met = (walk.c.src, walk.c.dst, walk.c.seq)
         near = func.min(walk.c.depth)
-        statement = (
-            select(edges.c.src, edges.c.dst, edges.c.seq)
-            .join(walk, here == walk.c.node)
-            .where(walk.c.depth < depth)
-            .group_by(edges.c.src, edges.c.dst, edges.c.seq)
-            .order_by(near, edges.c.seq, edges.c.src, edges.c.dst)
-            .limit(limit)
-        )
+        statement = select(*met).group_by(*met).order_by(near, *reversed(met)).limit(limit)
         return [
             Edge(Node(src), Node(dst), seq) for src, dst, seq in self._session.connection.execute(statement)
         ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from andon.core.clock import Clock
-from andon.core.errors import Invalid
 from andon.core.workspace import Layout, Settings
 from andon.store.sql.backend import Backend
 from andon.store.sql.engine import SqlStore
 from andon.store.sql.migrate import migrate
 from andon.store.sql.migrations import MIGRATIONS, Migration
+from andon.store.sql.postgres import Postgres
 from andon.store.sql.sqlite import Sqlite
 
 
@@ -29,6 +29,4 @@ def open_sql(
 
 
 def _backend(layout: Layout, settings: Settings) -> Backend:
-    if settings.database_url is not None:
-        raise Invalid("this release keeps its metadata in SQLite", hint="unset ANDON_DATABASE_URL")
-    return Sqlite(layout.database)
+    return Sqlite(layout.database) if settings.database_url is None else Postgres(settings.database_url)

@@ -20,7 +20,8 @@ from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engi
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 
-from andon.core.errors import AndonError, Corrupt, StorageFull, Unavailable
+from andon.core.errors import AndonError, Corrupt, Invalid, StorageFull, Unavailable
+from andon.store.files import LOCAL, sync_folder
 from andon.store.sql.backend import Fault
 from andon.store.sql.collection import Session
 
@@ -108,7 +109,7 @@ class Sqlite:
                     hint="check the disk, then start again",
                 )
             case _:
-                return Corrupt(f"{self._path} refused a statement: {error.orig}", hint="run 'andon doctor'")
+                return Invalid(f"{self._path} refused a statement: {error.orig}")
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -127,15 +128,16 @@ class Sqlite:
     def save(self, folder: Path, name: str, at: datetime) -> Path:
         target = folder / f"{name}-{at:%Y%m%dT%H%M%S%f}.db"
         with self.admin.connect() as connection:
+            _make(target)
             copy = sqlite3.connect(target)
             try:
                 source: Any = connection.connection.driver_connection
                 source.backup(copy)
             finally:
                 copy.close()
-        target.chmod(0o600)
-        for path in (target, folder):
-            sync(path)
+        with _opened(target) as descriptor:
+            LOCAL.sync(descriptor)
+        sync_folder(folder)
         return target
 
     def close(self) -> None:
@@ -235,16 +237,7 @@ def _make(path: Path) -> None:
     """An empty file that only its user can read, and that a power cut does not take back."""
     if not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Have a file's bytes, or a folder's names, on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(path.parent)
 
 
 @contextmanager
