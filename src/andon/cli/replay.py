@@ -113,9 +113,8 @@ class Replay:
     def _move_on(self, at: datetime) -> None:
         """Move the watermark on, and stay at most a day of data ahead of the loop."""
         body = msgspec.json.encode({"at": at.isoformat()})
-        self._control.send("POST", f"/api/lines/{self._line}/watermark", body)
         while True:
-            _, line = self._control.send("GET", f"/api/lines/{self._line}", None)
+            _, line = self._control.send("POST", f"/api/lines/{self._line}/watermark", body)
             if line["seen"] is not None and parse_time(line["seen"]) >= at - _AHEAD:
                 return
             time.sleep(_POLL_S)

@@ -23,20 +23,19 @@ from andon.core.errors import AndonError, ContractBroken, LeaseLost
 from andon.core.events import EventDraft
 from andon.core.ids import Node, node
 from andon.core.policy import Policy
-from andon.core.signature import Signature
 from andon.core.states import RunState, advance
-from andon.data.contracts import Contract, check, from_toml, infer, signature, to_toml
+from andon.data.contracts import Contract, check, from_toml, infer, to_toml
 from andon.data.profiles import build_profile
 from andon.data.sources import redact
 from andon.data.split import Split, split
-from andon.data.versions import commit_dataset
+from andon.data.datasets import commit_dataset
 from andon.monitoring.alerts import open_alert
 from andon.pipelines.code import capture_environment, materialise_code
 from andon.pipelines.executor import run_step
 from andon.pipelines.step import StepSpec
 from andon.pipelines.workspace import OpenWorkspace, in_progress
 from andon.registry.evaluation import Evaluation, evaluate
-from andon.registry.packaging import Package, build_package, deserialise, install, load
+from andon.registry.packaging import Package, build_package, decode_expression, infer_signature, install, load
 from andon.registry.releases import request_release
 from andon.registry.versions import give_verdict, register_version
 from andon.store.ports import Reader, Transaction
@@ -113,13 +112,13 @@ class _LineRun:
 
     def go(self) -> None:
         frame = self.ingest()
-        contract, dataset = self.admit(frame)
+        dataset = self.admit(frame)
         parts = split(
             frame, time=self.policy.source.time, label_time=self.policy.source.label_time,
             label=self.policy.source.label, holdout=self.policy.train.holdout, window=self.policy.train.window,
-            until=self.run.data_at, seed=self.policy.train.seed,
+            until=self.run.data_at, key=self.policy.source.key, seed=self.policy.train.seed,
         )  # fmt: skip
-        package = self.train(parts, contract)
+        package = self.train(parts)
         live = self.live_version()
         judged = self.judge(parts, package, live)
         self.register(dataset, parts, package, judged, live)
@@ -134,7 +133,7 @@ class _LineRun:
         run_step(spec, log=self.log)
         return pl.read_parquet(out / "frame.parquet")
 
-    def admit(self, frame: pl.DataFrame) -> tuple[Contract, DatasetVersion]:
+    def admit(self, frame: pl.DataFrame) -> DatasetVersion:
         """Check rows against their contract and store them as a version; broken rows stop the run here."""
         source = self.policy.source
         contract, digest = self.contract(frame)
@@ -152,7 +151,7 @@ class _LineRun:
                 f"dataset {source.name!r} version {version.number} breaks its contract: {report.summary()}",
                 hint="nothing was trained; fix the source, or review the contract",
             )
-        return contract, version
+        return version
 
     def contract(self, frame: pl.DataFrame) -> tuple[Contract, Digest]:
         """The contract in force: the project's file, else the one inferred first, else one inferred now."""
@@ -169,7 +168,7 @@ class _LineRun:
         self.ws.store.write(lambda tx: self._note_contract(tx, digest))
         return from_toml(text), digest
 
-    def train(self, parts: Split, contract: Contract) -> Package:
+    def train(self, parts: Split) -> Package:
         """Call the entry in a step and package what it returned."""
         rows = parts.train
         if "shuffled-labels" in self.run.faults:
@@ -184,17 +183,16 @@ class _LineRun:
             ),
             log=self.log,
         )  # fmt: skip
-        expressions = deserialise(msgspec.json.decode((out / "expressions.json").read_bytes(), type=list[str]))
-        raw = sorted({column for expression in expressions for column in expression.meta.root_names()})
-        profile = build_profile(
-            parts.train.select([*raw, *([self.policy.source.time] if self.policy.source.time else [])]),
-            raw, time=self.policy.source.time, window=self.policy.monitor.window,
-        )  # fmt: skip
-        names = tuple(expression.meta.output_name() for expression in expressions)
+        trees = msgspec.json.decode((out / "expressions.json").read_bytes(), type=list[bytes])
+        expressions = [decode_expression(tree) for tree in trees]
+        rows = pl.concat([parts.train, parts.holdout])
+        signature = infer_signature(rows, expressions)
+        raw = [field.name for field in signature.inputs]
+        time = self.policy.source.time
+        profile = build_profile(parts.train, raw, time=time, window=self.policy.monitor.window)
         return build_package(
-            self.ws.blobs, expressions=expressions, booster_text=(out / "model.txt").read_text(),
-            signature=Signature(inputs=signature(contract, raw), features=names), profile=profile.to_bytes(),
-            golden=parts.holdout.select(raw).sample(min(32, parts.holdout.height), seed=self.run.seed),
+            self.ws.blobs, expressions=expressions, booster_text=(out / "model.txt").read_text(), raw_schema=signature,
+            profile_bytes=profile.to_bytes(), golden_rows=parts.holdout.sample(min(512, parts.holdout.height), seed=self.run.seed),
         )  # fmt: skip
 
     def live_version(self) -> ModelVersion | None:
@@ -216,7 +214,7 @@ class _LineRun:
             self.policy.gate,
             candidate=load(install(self.ws.blobs, package.digest, models)),
             live=load(install(self.ws.blobs, live.digest, models)) if live else None,
-            frame=window, label=self.policy.source.label, unlabelled=parts.unlabelled_holdout, policy=self.policy.digest,
+            frame=window, label=self.policy.source.label, unlabelled=parts.unlabelled, policy=self.policy.digest,
             data_from=parts.holdout_from, data_until=parts.holdout_until,
         )  # fmt: skip
 

@@ -22,7 +22,7 @@ import polars as pl
 from andon.core.errors import AndonError, Invalid
 from andon.core.policy import SourcePolicy
 from andon.data.sources import read_source
-from andon.registry.packaging import serialise
+from andon.registry.packaging import encode_expression
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -121,7 +121,7 @@ def _train(spec: StepSpec) -> None:
             hint="train on rows.select(expressions), in that order",
         )
     (Path(spec.out) / "model.txt").write_text(model.model_to_string())
-    (Path(spec.out) / "expressions.json").write_bytes(msgspec.json.encode(serialise(expressions)))
+    (Path(spec.out) / "expressions.json").write_bytes(msgspec.json.encode([encode_expression(item) for item in expressions]))
 
 
 def _user_frame(error: BaseException, folder: str) -> str:

@@ -13,7 +13,7 @@ from datetime import datetime
 import msgspec
 
 from andon.core.canonical import digest_value
-from andon.core.clock import Clock, SystemClock, to_us
+from andon.core.clock import Clock, SystemClock, from_us, to_us
 from andon.core.entities import Actor, Alert, Feedback, Line, Release, RouteRow, Run, Trigger
 from andon.core.errors import Invalid, NotFound
 from andon.core.events import EventDraft
@@ -34,7 +34,7 @@ from andon.store.blobs import LocalBlobs
 from andon.store.ports import Reader, Transaction
 from andon.store.predictions import SegmentLog
 
-FAULTS = ("shuffled-labels", "stuck-feature")
+FAULTS = ("shuffled-labels", "broken-feature")
 """Named fault switches for rehearsals; a run that has one says so in the ledger."""
 
 
@@ -57,6 +57,14 @@ class Undone(msgspec.Struct, frozen=True, kw_only=True):
     gateways: list[str]
     unreached: list[str]
     seconds: float
+
+
+class LineTime(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a line has been told its domain time, and how far the loop has worked through it."""
+
+    line: str
+    watermark: datetime | None
+    seen: datetime | None
 
 
 class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,20 +205,30 @@ class OpenWorkspace:
 
         return self.store.write(work) if rows else 0
 
-    def watermark(self, line: str, at: datetime) -> Line:
+    def watermark(self, line: str, at: datetime) -> LineTime:
         """Say that everything up to a domain time has been told to a line whose clock is `data`. It never goes back.
+
+        Saying the same time again only asks how far the loop has come.
 
         Raises:
             NotFound: no such line.
         """
 
-        def work(tx: Transaction) -> Line:
+        def work(tx: Transaction) -> None:
             row = tx.lines.get(line)
-            if row.watermark is not None and row.watermark >= at:
-                return row
-            return tx.lines.change(msgspec.structs.replace(row, watermark=at))
+            if row.watermark is None or row.watermark < at:
+                tx.lines.change(msgspec.structs.replace(row, watermark=at))
 
-        return self.store.write(work)
+        def look(reader: Reader) -> LineTime:
+            seen = reader.cursors.find(f"seen:{line}")
+            watermark = reader.lines.get(line).watermark
+            return LineTime(line=line, watermark=watermark, seen=from_us(seen.seq * 1_000_000) if seen else None)
+
+        known = self.store.read(look)
+        if known.watermark is None or known.watermark < at:
+            self.store.write(work)
+            known = self.store.read(look)
+        return known
 
     def why(self, prediction: str) -> Why:
         """Everything that made a prediction: endpoint, release, verdict, model, run, data, code and people.
@@ -307,4 +325,4 @@ def _endpoint(reader: Reader, row: RouteRow) -> EndpointStatus:
     )  # fmt: skip
 
 
-__all__ = ["FAULTS", "EndpointStatus", "FeedbackItem", "OpenWorkspace", "Status", "Undone", "fire", "in_progress"]
+__all__ = ["FAULTS", "EndpointStatus", "FeedbackItem", "LineTime", "OpenWorkspace", "Status", "Undone", "fire", "in_progress"]
