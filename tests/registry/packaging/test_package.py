@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from andon.core.canonical import Digest, digest_bytes, hex_part
+from andon.core.canonical import digest_bytes, hex_part
 from andon.core.errors import Corrupt, Invalid, NotFound
 from andon.core.signature import Signature
 from andon.registry.packaging import LoadedModel, Package, build_package, infer_signature, install, load
@@ -97,11 +97,13 @@ def test_the_manifest_is_canonical_and_names_every_file(blobs: LocalBlobs) -> No
     assert document == {
         "format": "andon.model/1",
         "runtime": "lightgbm",
-        "files": {name: digest_bytes(content) for name, content in package.files.items()},
+        "files": dict(package.files),
         "trees": package.manifest.trees,
     }
     assert data == json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    assert all(blobs.get(Digest(digest)) == package.files[name] for name, digest in document["files"].items())
+    assert set(package.files) == set(FILES)
+    assert all(digest_bytes(blobs.get(digest)) == digest for digest in package.files.values())
+    assert blobs.get(package.files["model.txt"]).decode() == TEXT
 
 
 def test_installing_again_uses_the_copy_and_leaves_nothing_behind(blobs: LocalBlobs, tmp_path: Path) -> None:
@@ -205,7 +207,7 @@ def test_answers_that_are_not_those_of_the_build_are_refused_by_row_and_feature(
     blobs: LocalBlobs, tmp_path: Path
 ) -> None:
     package, folder = installed(blobs, tmp_path)
-    golden = json.loads(package.files["golden.json"])
+    golden = json.loads(blobs.get(package.files["golden.json"]))
     golden["features"][5][2] = (float.fromhex(golden["features"][5][2]) * (1 + 2**-52)).hex()
 
     with pytest.raises(Corrupt, match=r"the feature 'wind_z' of golden row 5 is .* in a batch and was"):
@@ -223,10 +225,10 @@ def test_other_trees_are_found_by_the_golden_outputs(blobs: LocalBlobs, tmp_path
 def test_other_expressions_are_found_by_the_golden_features(blobs: LocalBlobs, tmp_path: Path) -> None:
     _, folder = installed(blobs, tmp_path)
     changed = [*expressions()[:1], pl.col("wind") + 1, *expressions()[2:]]
-    other = build(LocalBlobs(tmp_path / "other"), expressions=changed)
+    other = build(blobs, expressions=changed)
 
     with pytest.raises(Corrupt, match=r"the feature 'wind' of golden row 0"):
-        load(rebuilt(folder, "features.json", other.files["features.json"]))
+        load(rebuilt(folder, "features.json", blobs.get(other.files["features.json"])))
 
 
 @pytest.mark.parametrize(
@@ -322,7 +324,7 @@ def test_rows_that_no_request_can_bring_are_left_out_of_the_proof(blobs: LocalBl
         blobs, tmp_path, golden_rows=strange, raw_schema=infer_signature(ROWS, expressions())
     )
 
-    rows = json.loads(package.files["golden.json"])["rows"]
+    rows = json.loads(blobs.get(package.files["golden.json"]))["rows"]
     assert len(rows) == 64
     assert rows == ROWS.select("distance", "wind", "carrier", "heavy").head(64).to_dicts()
     load(folder).close()
@@ -353,6 +355,6 @@ def test_loading_imports_no_database_and_no_training_library(blobs: LocalBlobs, 
 def test_a_signature_survives_the_package(blobs: LocalBlobs) -> None:
     package = build(blobs)
 
-    assert msgspec.json.decode(package.files["signature.json"], type=Signature) == infer_signature(
+    assert msgspec.json.decode(blobs.get(package.files["signature.json"]), type=Signature) == infer_signature(
         ROWS, expressions()
     )

@@ -59,11 +59,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Package(msgspec.Struct, frozen=True, kw_only=True):
-    """A package as it was built: `digest` is the manifest's, `files` the bytes by name."""
+    """A package as it was built: `digest` is the manifest's, `files` the digests of the blobs by file name."""
 
     digest: Digest
     manifest: Manifest
-    files: Mapping[str, bytes]
+
+    @property
+    def files(self) -> Mapping[str, Digest]:
+        return self.manifest.files
 
 
 class _Expression(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +127,7 @@ def build_package(
     manifest = Manifest(
         files={name: blobs.put(data) for name, data in files.items()}, trees=tree_digest(booster_text)
     )
-    return Package(digest=blobs.put(manifest.encode()), manifest=manifest, files=files)
+    return Package(digest=blobs.put(manifest.encode()), manifest=manifest)
 
 
 def read_manifest(data: bytes) -> Manifest:
