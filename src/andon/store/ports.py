@@ -36,7 +36,7 @@ from andon.core.entities import (
     Workspace,
 )
 from andon.core.events import Edge, Event, EventDraft
-from andon.core.ids import Node, PredictionId, RunId
+from andon.core.ids import Node, PredictionId, ReleaseId, RunId
 from andon.core.predictions import PredictionRecord
 
 E = TypeVar("E", bound=Entity)
@@ -108,7 +108,9 @@ class Metrics(Protocol):
     def latest(self, runs: Sequence[RunId]) -> dict[RunId, dict[str, float]]:
         """For each run its keys with the value of the highest (step, at)."""
 
-    def history(self, run: RunId, key: str, *, after: Metric | None = None, limit: int = 25_000) -> list[Metric]:
+    def history(
+        self, run: RunId, key: str, *, after: Metric | None = None, limit: int = 25_000
+    ) -> list[Metric]:
         """Points of one key by (step, at, value)."""
 
 
@@ -310,8 +312,17 @@ class PredictionWriter(Protocol):
 class PredictionLog(Protocol):
     """Reading side of the prediction log: open segments and sealed ones alike."""
 
-    def tail(self, position: Mapping[str, int], *, limit: int = 10_000) -> tuple[list[PredictionRecord], dict[str, int]]:
-        """Records after a position (a map from segment id to bytes read), and the position after them."""
+    def tail(
+        self, position: Mapping[str, int], *, limit: int = 10_000
+    ) -> tuple[list[PredictionRecord], dict[str, int]]:
+        """Records after a position, at most `limit`, and the position after them. Fewer than `limit` means: that is all.
+
+        The empty position is before the first record. A position is a small map to be kept as it is given; it holds across
+        seals, drops and restarts, within one epoch. Each record comes once, those of one boot in the order of their numbers.
+        """
+
+    def since(self, at: datetime) -> dict[str, int]:
+        """A position from which `tail` gives every record written at or after a wall time, and few from before."""
 
     def find(self, ident: PredictionId) -> PredictionRecord:
         """The record of a prediction.
@@ -322,6 +333,9 @@ class PredictionLog(Protocol):
 
     def has(self, ident: PredictionId) -> bool:
         """Whether the log holds it."""
+
+    def unsealed(self) -> dict[str, dict[ReleaseId, int]]:
+        """How many records of each release lie outside sealed blobs, by segment. A segment may have its row already."""
 
     def sealable(self) -> list[str]:
         """Ids of segments that are finished (rotated, or their writer is gone) and not yet sealed."""
