@@ -1,0 +1,128 @@
+"""What every request meets first: its id, the Host it was sent to, where it comes from, and who sends it.
+
+A page in a browser must not reach this server under a foreign name (DNS rebinding) nor change anything from another site
+(CSRF). Nothing gets past without credentials but the few open paths; the router below decides what it may do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from andon.core.errors import Forbidden, Invalid, Unauthenticated
+from andon.core.ids import uuid7
+from andon.core.workspace import LOOPBACK
+from andon.web.endpoints import OPEN_PATHS
+from andon.web.errors import respond
+from andon.web.state import State, Visit
+
+SAFE = frozenset({"GET", "HEAD"})
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
+}
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::\d{1,5})?\Z")
+_OPEN = tuple(path.partition("{")[0] for path in OPEN_PATHS)
+
+
+class Door:
+    """ASGI middleware around the router."""
+
+    def __init__(self, app: ASGIApp, state: State, hosts: Iterable[str] = ()) -> None:
+        self.app = app
+        self.state = state
+        self.hosts = frozenset({*LOOPBACK, *hosts})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit = scope["andon"] = Visit(uuid7().hex)
+        request = Request(scope, receive)
+
+        async def signed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers["X-Request-Id"] = visit.request_id
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            self._check(request, visit)
+        except (Forbidden, Invalid, Unauthenticated) as error:
+            await respond(request, error, visit.request_id)(scope, receive, signed)
+            return
+        await self.app(scope, receive, signed)
+
+    def _check(self, request: Request, visit: Visit) -> None:
+        check_host(request.headers.getlist("host"), self.hosts)
+        try:
+            visit.principal, visit.session = self.state.authenticate(request.headers, request.cookies)
+        except Unauthenticated:
+            if not is_open(request.url.path):
+                raise
+        if request.method not in SAFE:
+            check_origin(request, by_cookie=visit.session is not None)
+
+
+def is_open(path: str) -> bool:
+    """Whether a path may answer without credentials.
+
+    >>> is_open("/login"), is_open("/static/andon.css"), is_open("/api/status"), is_open("/loginx")
+    (True, True, False, False)
+    """
+    return any(path == door or (door.endswith("/") and path.startswith(door)) for door in _OPEN)
+
+
+def check_host(given: list[str], allowed: frozenset[str]) -> None:
+    """Refuse a request that was sent to another name than ours.
+
+    Raises:
+        Forbidden: its Host header is missing, doubled, malformed or foreign.
+
+    >>> check_host(["127.0.0.1:5000"], frozenset({"127.0.0.1"}))
+    """
+    found = _HOST.match(given[0].lower()) if len(given) == 1 else None
+    if found is None or found["name"].strip("[]") not in allowed:
+        shown = ", ".join(given)[:100] or "missing"
+        raise Forbidden(f"the Host header is {shown}", hint=f"use one of {', '.join(sorted(allowed))}")
+
+
+def check_origin(request: Request, *, by_cookie: bool) -> None:
+    """Refuse a change that a page of another site asks for. What a browser sent says so; a script sends a token instead.
+
+    Raises:
+        Forbidden: it comes from elsewhere, or is sent with a cookie and says nothing of where it comes from.
+    """
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if site is not None and site not in ("same-origin", "none"):
+        raise Forbidden(
+            f"this change was asked for by another site ({site[:40]})", hint="use Andon's own page"
+        )
+    if origin is not None and origin not in (
+        f"http://{request.headers['host']}",
+        f"https://{request.headers['host']}",
+    ):
+        raise Forbidden(f"this change was asked for by {origin[:100]}", hint="use Andon's own page")
+    if by_cookie and site is None and origin is None:
+        raise Forbidden(
+            "this change does not say where it comes from", hint="scripts send a token, not a cookie"
+        )

@@ -1,0 +1,1 @@
+"""Pages a person reads: view structs, templates and the few static files they need."""
