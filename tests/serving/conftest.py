@@ -1,8 +1,8 @@
-"""Three real models, trained once, and worlds that serve them."""
+"""Real models, trained once, and worlds that serve them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,10 @@ from tests.serving.world import World
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Digest]]:
-    """A folder of blobs with three packages, and their digests."""
+    """A folder of blobs with packages, and their digests; see `world.PACKAGES`."""
     folder = tmp_path_factory.mktemp("packages")
     blobs = LocalBlobs(folder)
-    return folder, [worlds.train(blobs, seed) for seed in (1, 2, 3)]
+    return folder, [make(blobs) for make in worlds.PACKAGES]
 
 
 @pytest.fixture
@@ -35,8 +35,3 @@ def module_world(
     """A workspace that the tests of a module share; they must not change it."""
     with worlds.world(tmp_path_factory.mktemp("world"), *packages) as made:
         yield made
-
-    """Monotonic seconds, for deadlines."""
-    import time
-
-    return time.monotonic

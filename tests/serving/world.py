@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -56,29 +57,74 @@ def until(what: str, check: Callable[[], T | None], *, limit_s: float = DEADLINE
         time.sleep(0.005)
 
 
-def train(blobs: LocalBlobs, seed: int) -> Digest:
-    """A small real model, packaged; another seed gives other answers."""
-    import lightgbm  # noqa: TID253  # late: it is slow and only this function needs it
-
+def rows_of(seed: int) -> pl.DataFrame:
+    """Raw rows like the requests' records."""
     rng = np.random.default_rng(seed)
-    rows = pl.DataFrame(
+    return pl.DataFrame(
         {
             "distance": rng.integers(50, 3000, 800),
             "dep hour": rng.uniform(5, 23, 800),
-            "carrier": rng.choice(["AA", "DL", "UA", None], 800),
+            "carrier": rng.choice(["AA", "DL"], 800),
             "wet": rng.random(800) < 0.3,
         }
     )
-    matrix = rows.select(EXPRESSIONS).to_numpy()
-    label = rng.random(800) < 1 / (1 + np.exp(2 - 0.15 * (matrix[:, 1] * 24 - 12) - 2 * matrix[:, 3]))
-    parameters = {"objective": "binary", "num_leaves": 15, "num_threads": 1, "verbosity": -1, "seed": seed}
+
+
+def package(
+    blobs: LocalBlobs,
+    rows: pl.DataFrame,
+    expressions: Sequence[pl.Expr],
+    objective: str,
+    edit: Callable[[str], str],
+    seed: int,
+) -> Digest:
+    """A small real model, packaged."""
+    import lightgbm  # late: only this function needs it, and it is slow
+
+    matrix = rows.select(expressions).to_numpy().astype(np.float64)
+    risk = 1 / (1 + np.exp(2 - 0.15 * (matrix[:, 1] * 24 - 12) - 2 * matrix[:, 3]))
+    label = np.random.default_rng(seed).random(len(rows)) < risk
+    parameters = {"objective": objective, "num_leaves": 15, "num_threads": 1, "verbosity": -1, "seed": seed}
     booster = lightgbm.train(parameters, lightgbm.Dataset(matrix, label=label), num_boost_round=20)
-    signature = infer_signature(rows, EXPRESSIONS)
-    package = build_package(
-        blobs, expressions=EXPRESSIONS, booster_text=booster.model_to_string(), raw_schema=signature,
+    signature = infer_signature(rows, expressions, output="probability" if objective == "binary" else "value")
+    made = build_package(
+        blobs, expressions=expressions, booster_text=edit(booster.model_to_string()), raw_schema=signature,
         profile_bytes=b"{}", golden_rows=rows,
     )  # fmt: skip
-    return package.digest
+    return made.digest
+
+
+def good(seed: int) -> Callable[[LocalBlobs], Digest]:
+    """A model that works; another seed gives other answers."""
+    nullable = rows_of(seed).with_columns(
+        pl.when(pl.col("wet")).then(None).otherwise(pl.col("carrier")).alias("carrier")
+    )
+    return lambda blobs: package(blobs, nullable, EXPRESSIONS, "binary", lambda text: text, seed)
+
+
+def strict(blobs: LocalBlobs) -> Digest:
+    """A model whose features cannot be computed for a carrier it never saw."""
+    code = pl.col("carrier").replace_strict({"AA": 0.0, "DL": 1.0}, return_dtype=pl.Float64).alias("carrier")
+    expressions = [*EXPRESSIONS[:2], code, EXPRESSIONS[3]]
+    return package(blobs, rows_of(4), expressions, "binary", lambda text: text, 4)
+
+
+def endless(blobs: LocalBlobs) -> Digest:
+    """A model whose every output is infinite."""
+    leaves = re.compile(r"(?<=^leaf_value=).*$", re.MULTILINE)
+
+    def edit(text: str) -> str:
+        # Of the same length, since the text says how long each tree is.
+        return leaves.sub(
+            lambda found: " ".join(f"1.{'0' * (len(one) - 6)}e308" for one in found[0].split()), text
+        )
+
+    return package(blobs, rows_of(5), EXPRESSIONS, "regression", edit, 5)
+
+
+PACKAGES = (good(1), good(2), good(3), strict, endless)
+"""Versions 1 to 5 of the model in every world."""
+STRICT, ENDLESS = 4, 5
 
 
 @dataclass(frozen=True)
@@ -199,7 +245,7 @@ class World:
     def arm(self, role: Role, version: int) -> Arm:
         return Arm(
             release=ReleaseId(f"rel_{version}"), role=role, model="delay", version=version,
-            model_version=ModelVersionId(f"mv_{version}"), digest=self.digests[(version - 1) % len(self.digests)],
+            model_version=ModelVersionId(f"mv_{version}"), digest=self.digests[version - 1],
         )  # fmt: skip
 
     def route(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from andon.core.clock import Clock
-from andon.core.errors import AndonError, Invalid, NotFound, StorageFull
+from andon.core.errors import AndonError, Invalid, NotFound, StorageFull, Unavailable
 from andon.core.ids import uuid7
 from andon.serving.metrics import CONTENT_TYPE, Metrics
 from andon.serving.predict import ModelFailed, Predictor
@@ -200,7 +200,7 @@ def predict(gateway: Gateway, call: Call) -> Response:
     table = gateway.state.table
     endpoint = table.endpoints.get(call.name)
     if endpoint is None:
-        raise _unknown(table, call.name)
+        raise _absent(table, call.name)
     try:
         body = gateway.predictor.answer(
             endpoint,
@@ -259,7 +259,12 @@ ROUTES = (
 )
 
 
-def _unknown(table: Table, name: str) -> NotFound:
+def _absent(table: Table, name: str) -> AndonError:
+    """Why a name is not served: nobody published it, or its models cannot be loaded."""
+    if name in table.waiting:
+        return Unavailable(f"no model could be loaded for {name!r} yet", hint="GET /health/ready says why")
+    if not table.known:
+        return Unavailable("the gateway has not yet read a route file", hint="is the control plane up?")
     known = ", ".join(sorted(table.endpoints)) or "none"
     return NotFound(f"no endpoint {name[:80]!r} here", hint=f"endpoints: {known}")
 

@@ -12,8 +12,7 @@ from andon.core.ids import uuid7
 
 MAX_CONNECTIONS = 4096
 MAX_HEADER_BYTES = 64 * 2**10
-HEADERS_S = 10.0
-"""A request's headers must be whole within this time after its first byte, and a new connection must send one."""
+LINGER_S = 1.0
 STALLED_S = 30.0
 """A client that does not take its answers for this long is cut off."""
 
@@ -24,6 +23,7 @@ class Connection(HttpToolsProtocol):
     began_s: float | None = None
     stalled_s: float | None = None
     _header_bytes = 0
+    _deaf = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client came."""
@@ -34,6 +34,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came; headers that do not end are refused."""
+        if self._deaf:
+            return
         super().data_received(data)
         if self.began_s is not None:
             self._header_bytes += len(data)
@@ -61,22 +63,30 @@ class Connection(HttpToolsProtocol):
         self.stalled_s = None
         super().resume_writing()
 
-    def sweep(self, now_s: float) -> None:
-        """Close the connection when its client lets the gateway wait too long; called about twice a second."""
+    def sweep(self, now_s: float, headers_s: float) -> None:
+        """Close the connection when its client lets the gateway wait too long; called about twice a second.
+
+        Headers must be whole within `headers_s` after a request's first byte, and a new connection must send one.
+        """
         if self.stalled_s is not None and now_s - self.stalled_s > STALLED_S:
             self.transport.abort()
-        elif self.began_s is not None and now_s - self.began_s > HEADERS_S:
-            self.refuse(408, "REQUEST_TIMEOUT", f"no whole request came within {HEADERS_S:g} s")
+        elif self.began_s is not None and now_s - self.began_s > headers_s:
+            self.refuse(408, "REQUEST_TIMEOUT", f"no whole request came within {headers_s:g} s")
 
     def send_400_response(self, msg: str) -> None:
         """What came is not HTTP."""
         self.refuse(400, "INVALID_PARAMETER_VALUE", msg)
 
     def refuse(self, status: int, code: str, message: str) -> None:
-        """Answer in the gateway's shape and close; in the middle of another answer just close."""
+        """Answer in the gateway's shape and close; in the middle of another answer just close.
+
+        What the client is still sending is thrown away for a moment: closing at once could take the answer with it.
+        """
         self.began_s = None
         cycle = getattr(self, "cycle", None)
-        if self.transport.is_closing() or (cycle is not None and not cycle.response_complete):
+        if self.transport.is_closing() or (
+            cycle is not None and cycle.response_started and not cycle.response_complete
+        ):
             self.transport.abort()
             return
         said: dict[str, Any] = {"error_code": code, "message": message, "hint": "", "request_id": uuid7().hex}
@@ -85,4 +95,6 @@ class Connection(HttpToolsProtocol):
             body
         )
         self.transport.write(STATUS_LINE[status] + head + body)
-        self.transport.close()
+        self.transport.write_eof()
+        self._deaf = True
+        self.loop.call_later(LINGER_S, self.transport.close)

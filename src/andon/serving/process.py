@@ -55,7 +55,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         fd: a listening socket that was inherited; None listens on `port`.
         port: 0 takes a free one; None takes the settings'.
         parent_fd: the reading end of a pipe; when its other end is gone, so is the supervisor, and the gateway stops.
-        read_timeout_s: a request's body must be here within this time.
+        read_timeout_s: a request's headers, and then its body, must be here within this time.
     """
 
     workspace: Path
@@ -211,7 +211,7 @@ class _Process:
             self._gateway.bodies.sweep()
             for connection in list(self._server.server_state.connections):
                 if isinstance(connection, Connection):
-                    connection.sweep(loop.time())
+                    connection.sweep(loop.time(), self._options.read_timeout_s)
             try:
                 self._predictor.roll()
             except (AndonError, OSError) as error:
@@ -259,7 +259,10 @@ def _options(arguments: Sequence[str]) -> Options:
     where.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
     parser.add_argument("--parent-fd", type=int, help="pipe whose end means that the supervisor is gone")
     parser.add_argument(
-        "--read-timeout-s", type=float, default=10.0, help="seconds a request's body may take"
+        "--read-timeout-s",
+        type=float,
+        default=10.0,
+        help="seconds a request's headers, and its body, may take",
     )
     return Options(**vars(parser.parse_args(arguments)))
 
