@@ -140,6 +140,8 @@ def locked_head(session: Session) -> tuple[int, Digest, int]:
 
 
 def _insert(session: Session, table: Table, rows: list[dict[str, Any]]) -> None:
+    if not rows:  # an actor's own first event says no edge
+        return
     if table is edges:
         session.connection.execute(session.insert(edges).on_conflict_do_nothing(), rows)
     else:
