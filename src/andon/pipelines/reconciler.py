@@ -26,13 +26,13 @@ from andon.monitoring.alerts import close_alert
 from andon.monitoring.recent import Recent
 from andon.monitoring.watch import Watch, Watched
 from andon.pipelines import line_run
-from andon.pipelines.code import git_commit
+from andon.pipelines.code import Commit, git_commit
 from andon.pipelines.registration import source_fingerprint
 from andon.pipelines.workspace import OpenWorkspace, fire, in_progress
 from andon.registry.releases import judging, refuse, start_rolling
 from andon.rollout import Evidence, adopt, advance_step, decide, finish, gather, journal, publish, rollout_of, start, switch, undo
 from andon.store.lease import LeaseKeeper, process_holder
-from andon.store.ports import Reader, Transaction
+from andon.store.ports import Reader, Transaction, Where
 from andon.store.predictions import commit_segment
 
 T = TypeVar("T")
@@ -72,6 +72,8 @@ class Reconciler:
 
     def _step(self) -> bool:
         moved = self._adopt_overrides()
+        if moved:
+            publish(self.ws.layout, self.ws.store)
         # Lines before records: whatever a watermark covers was logged before it was told, so it is in what is read next.
         lines = self.ws.store.read(lambda reader: reader.lines.select())
         moved |= self._recent.refresh() > 0
@@ -84,8 +86,9 @@ class Reconciler:
             moved |= self._watch(line, policy)
             moved |= self._fire_triggers(line, policy)
             moved |= self._note_seen(line)
-        moved |= self._seal_segments()
+        # Before the seals: gateways wait for routes, and nobody waits for a seal.
         moved |= publish(self.ws.layout, self.ws.store)
+        moved |= self._seal_segments()
         return moved
 
     def write(self, work: Callable[[Transaction], T]) -> T:
@@ -107,7 +110,12 @@ class Reconciler:
 
     def _adopt_overrides(self) -> bool:
         moved = False
-        for override in journal(self.ws.layout):
+        overrides = journal(self.ws.layout)
+        routes = self.ws.store.read(lambda reader: {row.id: row for row in reader.routes.select()}) if overrides else {}
+        for override in overrides:
+            route = routes.get(override.endpoint)
+            if route is None or override.epoch != route.epoch or override.id in route.adopted:
+                continue
             moved |= self.write(
                 lambda tx, override=override: adopt(tx, override, actor=self._system(tx), at=self.ws.clock.now())  # type: ignore[misc]
             )
@@ -128,22 +136,26 @@ class Reconciler:
 
     def _start_triggers(self, line: Line, policy: Policy) -> bool:
         """Turn the oldest trigger that waits into a run, when the line is idle."""
+        waits: dict[str, Where] = {"line": line.id, "run": None, "refused": None}
+
+        def ready(reader: Reader) -> bool:
+            told = policy.clock == "wall" or line.watermark is not None
+            return told and reader.triggers.count(waits) > 0 and not self._busy(reader, line, policy)
 
         def work(tx: Transaction) -> bool:
-            waiting = tx.triggers.select({"line": line.id, "run": None, "refused": None}, order=("created_at",), limit=1)
-            if not waiting or self._busy(tx, line, policy) or (policy.clock == "data" and line.watermark is None):
+            if not ready(tx):
                 return False
-            trigger = waiting[0]
-            run = self._queue(tx, tx.lines.get(line.id), policy, trigger)
+            trigger = tx.triggers.select(waits, order=("created_at",), limit=1)[0]
+            run = self._queue(tx, tx.lines.get(line.id), policy, trigger, commit)
             tx.triggers.change(msgspec.structs.replace(trigger, run=run.id))
             return True
 
-        return self.ws.store.read(lambda reader: reader.triggers.count({"line": line.id, "run": None, "refused": None})) > 0 and (
-            self.write(work)
-        )
+        if not self.ws.store.read(ready):
+            return False
+        commit = git_commit(Path(line.folder))  # another program: never inside a transaction
+        return self.write(work)
 
-    def _queue(self, tx: Transaction, line: Line, policy: Policy, trigger: Trigger) -> Run:
-        commit = git_commit(Path(line.folder))
+    def _queue(self, tx: Transaction, line: Line, policy: Policy, trigger: Trigger, commit: Commit) -> Run:
         at = self.ws.clock.now()
         run = Run(
             id=RunId(new_id("run")), line=line.id, state="queued", cause=node("trigger", trigger.id), actor=trigger.actor,

@@ -114,7 +114,7 @@ def undo(
     _move_route(
         tx, endpoint, actor=actor, at=at, stable=back, candidate=None, weight_percent=0,
         previous=None if stable_gone else route.previous, held=hold or route.held,
-        adopted=(*route.adopted, adopted)[-64:] if adopted else route.adopted,
+        adopted=(*route.adopted, adopted) if adopted else route.adopted,
     )  # fmt: skip
     return target, back
 
@@ -122,7 +122,7 @@ def undo(
 def mark_adopted(tx: Transaction, endpoint: str, override: OverrideId, *, actor: ActorId, at: datetime) -> None:
     """Take note of an override whose release has left the endpoint already; the endpoint is held all the same."""
     route = tx.routes.get(endpoint)
-    _move_route(tx, endpoint, actor=actor, at=at, held=True, adopted=(*route.adopted, override)[-64:])
+    _move_route(tx, endpoint, actor=actor, at=at, held=True, adopted=(*route.adopted, override))
 
 
 def resume(tx: Transaction, endpoint: str, *, actor: ActorId, at: datetime) -> RouteRow:
