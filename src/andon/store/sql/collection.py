@@ -10,7 +10,6 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 from sqlalchemy import Connection, Select, Table, UniqueConstraint, Update, bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.sql.elements import TextClause
 
 from andon.core.entities import Entity
 from andon.core.errors import AlreadyExists, AndonError, Conflict, Invalid, NotFound
@@ -87,6 +86,8 @@ class SqlCollection(Generic[E]):
         self._session.check_writable()
         values = self._values(row)
         if self._write(_add(self._session.insert, self._table), values) == 0:
+            if self.find(row.id) is not None:
+                raise AlreadyExists(f"{self._plan.noun} {row.id!r} already exists")
             raise AlreadyExists(self._taken(values))
         return row
 
@@ -160,25 +161,29 @@ class SqlCollection(Generic[E]):
         """Which unique thing of a row another row has already."""
         noun, ident = self._plan.noun, values["id"]
         for rule in self._plan.unique:
+            if rule.states and values["state"] not in rule.states:
+                continue
             same = [self._table.c[name] == values[name] for name in rule.columns]
-            if rule.condition is not None:
-                same.append(rule.condition)
+            if rule.states:
+                same.append(self._table.c.state.in_(rule.states))
             other = self._session.connection.execute(select(self._table.c.id).where(*same)).scalar()
             if other is not None and other != ident:
-                said = (
-                    rule.words
-                    or " and ".join(f"{name} {values[name]!r}" for name in rule.columns) + " is taken"
+                return (
+                    f"{noun} {ident!r} cannot be written: {rule.said(values)}, and that is {noun} {other!r}"
                 )
-                return f"{noun} {ident!r} cannot be written: {said}, and that is {noun} {other!r}"
-        return f"{noun} {ident!r} already exists"
+        return f"{noun} {ident!r} cannot be written: something that must be unique of it is taken"
 
 
 class _Rule(NamedTuple):
-    """Columns that must be unique together, for the rows that meet a condition, and how to say it."""
+    """Columns that must be unique together, among rows of some states if any are named, and how to say it."""
 
     columns: tuple[str, ...]
-    condition: TextClause | None = None
+    states: tuple[str, ...] = ()
     words: str = ""
+
+    def said(self, values: dict[str, Any]) -> str:
+        taken = " and ".join(f"{name} {values[name]!r}" for name in self.columns)
+        return self.words or f"{taken} is taken"
 
 
 class _Plan(NamedTuple):
@@ -195,7 +200,7 @@ class _Plan(NamedTuple):
 @cache
 def _add(insert: Callable[[Table], Any], table: Table) -> Any:
     """An INSERT that a row of the same id, or of what must be unique, turns into nothing instead of an error."""
-    return insert(table).on_conflict_do_nothing()
+    return insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
 
 @cache
@@ -226,15 +231,10 @@ def _noun(kind: type[Entity]) -> str:
 
 
 def _rules(table: Table) -> list[_Rule]:
-    found = [
-        _Rule(tuple(column.name for column in rule.columns))
-        for rule in table.constraints
-        if isinstance(rule, UniqueConstraint)
+    """What must be unique of a row besides its id."""
+    keys = [rule for rule in table.constraints if isinstance(rule, UniqueConstraint)]
+    some = [index for index in table.indexes if index.unique]
+    return [
+        *(_Rule(tuple(column.name for column in rule.columns)) for rule in keys),
+        *(_Rule(tuple(index.columns.keys()), index.info["states"], index.info["rule"]) for index in some),
     ]
-    for index in table.indexes:
-        if index.unique:
-            condition = index.dialect_options["sqlite"]["where"]
-            found.append(
-                _Rule(tuple(column.name for column in index.columns), condition, str(index.info["rule"]))
-            )
-    return found

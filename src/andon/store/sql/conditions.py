@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Table, UnaryExpression, and_, false, or_
+from sqlalchemy import ColumnElement, Table, UnaryExpression, and_, false, literal, or_
 
 from andon.core.entities import Entity
 from andon.core.errors import Invalid
@@ -66,14 +66,15 @@ def beyond(table: Table, order: Sequence[str], row: Entity) -> ColumnElement[boo
     first, down = ordered[0]
     if first.nullable:
         return or_(*ways)
-    value = getattr(row, first.name)
+    value = literal(getattr(row, first.name), first.type)
     return and_(first <= value if down else first >= value, or_(*ways))
 
 
 def _follows(column: ColumnElement[Any], value: Value, *, down: bool) -> ColumnElement[bool]:
     if value is None:
         return false()
-    beyond_it = column < value if down else column > value
+    there = literal(value, column.type)  # bound, for SQLAlchemy compares no column with a Python boolean
+    beyond_it = column < there if down else column > there
     return or_(beyond_it, column.is_(None)) if column.nullable else beyond_it
 
 
@@ -109,4 +110,4 @@ def _compared(column: Any, sign: str, value: Value) -> Any:
         return column.is_distinct_from(value)
     if value is None:
         raise Invalid(f"{column} cannot be compared by {sign} with nothing", hint="use None or ('!=', None)")
-    return _COMPARE[sign](column, value)
+    return _COMPARE[sign](column, literal(value, column.type))

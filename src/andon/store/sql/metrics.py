@@ -45,7 +45,9 @@ class SqlMetrics:
         columns = (latest_metrics.c.run, latest_metrics.c.key, latest_metrics.c.nan, latest_metrics.c.value)
         for start in range(0, len(runs), _MANY):
             some = latest_metrics.c.run.in_(list(runs[start : start + _MANY]))
-            for run, key, nan, value in self._session.connection.execute(select(*columns).where(some)):
+            for run, key, nan, value in self._session.connection.execute(
+                select(*columns).where(some).order_by(*columns[:2])
+            ):
                 found[run][key] = math.nan if nan else value
         return found
 

@@ -77,8 +77,15 @@ def _reference(refers: str | None) -> Sequence[ForeignKey]:
     return () if refers is None else (ForeignKey(refers),)
 
 
-def _where(condition: str) -> dict[str, Any]:
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+def _for_states(rule: str, *states: str) -> dict[str, Any]:
+    """What makes an index one of rows in certain states only, with the words of its rule."""
+    words = ", ".join(f"'{state}'" for state in states)
+    condition = text(f"state IN ({words})" if len(states) > 1 else f"state = {words}")
+    return {
+        "sqlite_where": condition,
+        "postgresql_where": condition,
+        "info": {"rule": rule, "states": states},
+    }
 
 
 workspaces = _entity("workspaces", _has("name", TEXT), _has("epoch", WHOLE), _has("created_at", MOMENT))
@@ -219,15 +226,13 @@ releases = _entity(
         "uq_releases_live",
         "endpoint",
         unique=True,
-        info={"rule": "an endpoint has one live release at most"},
-        **_where("state = 'live'"),
+        **_for_states("an endpoint has one live release at most", "live"),
     ),
     Index(
         "uq_releases_in_progress",
         "endpoint",
         unique=True,
-        info={"rule": "an endpoint has one release in progress at most"},
-        **_where("state IN (" + ", ".join(f"'{state}'" for state in IN_PROGRESS) + ")"),
+        **_for_states("an endpoint has one release in progress at most", *IN_PROGRESS),
     ),
 )
 approvals = _entity(
