@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -69,25 +70,31 @@ class Child:
             if self._process.poll() is None:
                 return False
             lived = now - self._started_s
-            self._pause_s = 0.0 if lived > _SETTLED_S else min(max(self._pause_s * 2, _TICK_S), _LONGEST_PAUSE_S)
+            self._pause_s = (
+                0.0 if lived > _SETTLED_S else min(max(self._pause_s * 2, _TICK_S), _LONGEST_PAUSE_S)
+            )
             self._again_s, self._process = now + self._pause_s, None
         if now < self._again_s:
             return False
         with self._log.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+            self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=self._descriptors,
                 env=dict(environ), start_new_session=True,
             )  # fmt: skip
         self._started_s = now
         return True
 
-    def stop(self, clock: Clock) -> None:
-        """Ask it to end, and end it when it does not within the time of grace."""
-        if self._process is None or self._process.poll() is not None:
+    def ask_to_end(self) -> None:
+        """Ask it to end in order."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def end(self, within_s: float) -> None:
+        """Wait for its end, and end it when it does not come in time."""
+        if self._process is None:
             return
-        self._process.terminate()
         try:
-            self._process.wait(_GRACE_S)
+            self._process.wait(max(within_s, 0.0))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -108,16 +115,18 @@ class Supervisor:
         self.settings = settings
         self._clock = clock or SystemClock()
         self._lock = _only_one(layout)
+        # A supervisor that was killed leaves this file, and children that still hold the ports while they end in order.
+        patience_s = _GRACE_S if (layout.run / "supervisor.json").exists() else 0.0
         self._sockets = [
-            _listen(settings.host, settings.control_port, "ANDON_PORT"),
-            _listen(settings.host, settings.gateway_port, "ANDON_GATEWAY_PORT"),
+            _listen(settings.host, settings.control_port, "ANDON_PORT", self._clock, patience_s),
+            _listen(settings.host, settings.gateway_port, "ANDON_GATEWAY_PORT", self._clock, patience_s),
         ]
         self.control, self.gateway = (_address(sock) for sock in self._sockets)
         self._alive, self._held = os.pipe()
         self._children = list(self._plan())
 
     def run(self, stop: threading.Event) -> None:
-        """Keep everything running until `stop` is set, then end it in order: gateways last."""
+        """Keep everything running until `stop` is set, then end it: all are asked at once, and have the same time of grace."""
         environ = dict(os.environ) | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             while not stop.is_set():
@@ -128,8 +137,11 @@ class Supervisor:
                     child.trim_log()
                 stop.wait(_TICK_S)
         finally:
+            deadline_s = self._clock.monotonic_s() + _GRACE_S
             for child in self._children:
-                child.stop(self._clock)
+                child.ask_to_end()
+            for child in self._children:
+                child.end(deadline_s - self._clock.monotonic_s())
             self.close()
 
     def close(self) -> None:
@@ -194,24 +206,43 @@ def _only_one(layout: Layout) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise Conflict(f"the workspace {layout.root} runs already", hint="stop it first, or use its address from 'andon status'") from None
+        raise Conflict(
+            f"the workspace {layout.root} runs already",
+            hint="stop it first, or use its address from 'andon status'",
+        ) from None
     return lock
 
 
-def _listen(host: str, port: int, setting: str) -> socket.socket:
+def _listen(host: str, port: int, setting: str, clock: Clock, patience_s: float) -> socket.socket:
+    deadline_s = clock.monotonic_s() + patience_s
+    while True:
+        try:
+            sock = _bound(host, port)
+            break
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        if clock.monotonic_s() >= deadline_s:
+            raise PortInUse(
+                f"port {port} on {host} is in use",
+                hint=f"stop what listens there, or set {setting} to another port",
+            )
+        time.sleep(_TICK_S)
+    sock.listen(1024)
+    sock.set_inheritable(True)
+    return sock
+
+
+def _bound(host: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Inherited by accepted connections; without it a small answer waits 40 ms for the client's acknowledgement.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         sock.bind((host, port))
-    except OSError as error:
+    except OSError:
         sock.close()
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise PortInUse(f"port {port} on {host} is in use", hint=f"stop what listens there, or set {setting} to another port") from None
-    sock.listen(1024)
-    sock.set_inheritable(True)
+        raise
     return sock
 
 
