@@ -135,6 +135,9 @@ class Ledger(Protocol):
     def down(self, start: Node, *, depth: int = 12, limit: int = 100_000) -> list[Edge]:
         """Edges that lead away from a node: all that it was needed for."""
 
+    def edges(self, *, after: Edge | None = None, limit: int = 1000) -> list[Edge]:
+        """All edges by (src, dst), each with the first event that said it; `after` is the last of the page before."""
+
 
 class Leases(Protocol):
     """Fenced leases. Time is not stored: a holder raises `beat`, and who waits watches it on a clock of its own."""

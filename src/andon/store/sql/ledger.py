@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Table, func, literal, select, update
+from sqlalchemy import Table, func, literal, select, tuple_, update
 
 from andon.core.canonical import Digest
 from andon.core.entities import Personal
@@ -62,6 +62,15 @@ class SqlLedger:
 
     def down(self, start: Node, *, depth: int = 12, limit: int = 100_000) -> list[Edge]:
         return self._walk(start, depth, limit, here=edges.c.src, there=edges.c.dst)
+
+    def edges(self, *, after: Edge | None = None, limit: int = 1000) -> list[Edge]:
+        statement = (
+            select(edges.c.src, edges.c.dst, edges.c.seq).order_by(edges.c.src, edges.c.dst).limit(limit)
+        )
+        if after is not None:
+            statement = statement.where(tuple_(edges.c.src, edges.c.dst) > (after.src, after.dst))
+        rows = self._session.connection.execute(statement)
+        return [Edge(Node(src), Node(dst), seq) for src, dst, seq in rows]
 
     def _events(self, statement: Any) -> list[Event]:
         return [Event(**row._mapping) for row in self._session.connection.execute(statement)]
