@@ -62,7 +62,9 @@ class Project:
         raise AssertionError("the loop does not come to rest")
 
     def live(self, endpoint: str = "churn") -> Release | None:
-        found = self.ws.store.read(lambda reader: reader.releases.select({"endpoint": endpoint, "state": "live"}))
+        found = self.ws.store.read(
+            lambda reader: reader.releases.select({"endpoint": endpoint, "state": "live"})
+        )
         return found[0] if found else None
 
     def close(self) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+
 from andon.core.errors import PolicyError
 from andon.core.policy import read_policy
 from andon.governance.audit import verify
-
 from tests.loop.conftest import Project
 
 
@@ -73,7 +73,11 @@ def test_an_entry_that_cannot_be_imported_is_refused_before_a_run(project: Proje
 
 
 def test_an_entry_that_raises_fails_the_run_with_its_line(project: Project) -> None:
-    project.edit("churn.py", "    table = rows.select(expressions)\n", "    raise ValueError('no luck')\n    table = rows\n")
+    project.edit(
+        "churn.py",
+        "    table = rows.select(expressions)\n",
+        "    raise ValueError('no luck')\n    table = rows\n",
+    )
 
     run = project.run()
 

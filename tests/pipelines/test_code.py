@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from andon.core.canonical import canonical
 from andon.core.errors import Invalid, TooLarge
 from andon.pipelines.code import (
@@ -63,7 +64,9 @@ def test_a_snapshot_comes_back_as_it_was(tmp_path: Path, blobs: LocalBlobs) -> N
 
 
 @pytest.mark.parametrize("name", ["../out.py", "/etc/out.py", "a/../../out.py", ""])
-def test_a_snapshot_that_names_a_path_outside_is_refused(tmp_path: Path, blobs: LocalBlobs, name: str) -> None:
+def test_a_snapshot_that_names_a_path_outside_is_refused(
+    tmp_path: Path, blobs: LocalBlobs, name: str
+) -> None:
     evil = blobs.put(canonical({"format": "andon.code/1", "files": {name: blobs.put(b"x")}}))
 
     with pytest.raises(Invalid, match="outside"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+
 from andon.core.errors import Invalid, SourceError
 from andon.core.policy import SourcePolicy
 from andon.pipelines.executor import StepFailed, run_step
@@ -23,7 +24,12 @@ def rows(until):
 def spec(tmp_path: Path, code: str, **changes: object) -> StepSpec:
     (tmp_path / "code").mkdir(exist_ok=True)
     (tmp_path / "code" / "line.py").write_text(code)
-    plain = {"verb": "train", "code": str(tmp_path / "code"), "out": str(tmp_path / "out"), "entry": "line:pipeline"}
+    plain = {
+        "verb": "train",
+        "code": str(tmp_path / "code"),
+        "out": str(tmp_path / "out"),
+        "entry": "line:pipeline",
+    }
     pl.DataFrame({"a": [1.0], "y": [1]}).write_parquet(tmp_path / "rows.parquet")
     return StepSpec(**{**plain, "rows": str(tmp_path / "rows.parquet"), **changes})  # type: ignore[arg-type]
 

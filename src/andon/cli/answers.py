@@ -73,14 +73,10 @@ def verify(*, as_json: bool) -> None:
 
 def _status_text(said: Status) -> str:
     lines = [f"workspace {said.workspace} (epoch {said.epoch}, {said.events} events)"]
-    for endpoint in said.endpoints:
-        lines.append(f"  {endpoint.endpoint}: {_serves(endpoint)}")
-    for run in said.runs[:5]:
-        lines.append(f"  run {run.id[:13]} of {run.line}: {run.state}" + (f": {run.error}" if run.error else ""))
-    for alert in said.alerts:
-        lines.append(f"  alert {alert.monitor}: {alert.summary}")
-    for gateway in said.gateways:
-        lines.append(f"  {gateway.name}: {'answers' if gateway.reachable else 'does not answer'}")
+    lines += [f"  {endpoint.endpoint}: {_serves(endpoint)}" for endpoint in said.endpoints]
+    lines += [f"  run {run.id[:13]} of {run.line}: {run.error or run.state}" for run in said.runs[:5]]
+    lines += [f"  alert {alert.monitor}: {alert.summary}" for alert in said.alerts]
+    lines += [f"  {one.name}: {'answers' if one.reachable else 'does not answer'}" for one in said.gateways]
     if not said.lines:
         lines.append("  no line yet: write an andon.toml and run 'andon run'")
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from typing import IO, Any
 import msgspec
 
 from andon.cli import output
-from andon.cli.project import copy_template, login_address
+from andon.cli.project import copy_template
 from andon.cli.replay import Progress
 from andon.cli.supervisor import running
 from andon.core.clock import from_us, parse_time
@@ -36,6 +36,7 @@ from andon.governance.lineage import Why
 from andon.pipelines.registration import register_line
 from andon.pipelines.workspace import OpenWorkspace
 from andon.store.ports import Reader
+from andon.web.login import login_address
 
 LINE = "flights"
 SINCE = parse_time("2013-04-01T00:00:00Z")
@@ -134,7 +135,9 @@ class Story:
         """The story for people."""
         said = self.summary
         lines = [""]
-        lines += [f"{moment.seconds:6.1f} s  {_day(moment.data_at)}  {moment.text}" for moment in said.timeline]
+        lines += [
+            f"{moment.seconds:6.1f} s  {_day(moment.data_at)}  {moment.text}" for moment in said.timeline
+        ]
         lines.append("")
         for undone in said.undone:
             lines.append(
@@ -142,10 +145,15 @@ class Story:
                 f"{undone.requests} requests, {undone.failed} of them failed ({undone.because})"
             )
         if said.lead_time:
-            lines.append(f"lead time, newest row to live model: {said.lead_time.data_days:.1f} days of data, {said.lead_time.wall_seconds:.1f} s here")
+            lines.append(
+                f"lead time, newest row to live model: {said.lead_time.data_days:.1f} days of data, "
+                f"{said.lead_time.wall_seconds:.1f} s here"
+            )
         if said.why is not None:
             lines += ["", f"andon why {said.sample_prediction_id}", said.why.text()]
-        verdict = "the loop closed by itself" if said.ok else "the loop did NOT do: " + "; ".join(said.missing)
+        verdict = (
+            "the loop closed by itself" if said.ok else "the loop did NOT do: " + "; ".join(said.missing)
+        )
         lines += ["", f"{said.predictions} requests, {said.labels} labels, {said.seconds:.1f} s: {verdict}"]
         return "\n".join([*lines, f"Now page: {said.now_page}", f"workspace: {said.workspace}"])
 
@@ -184,9 +192,17 @@ class Stage:
 
     def start_replay(self) -> subprocess.Popen[bytes]:
         """The client: a process of its own that only speaks HTTP."""
-        command = [sys.executable, "-m", "andon.cli.replay", "--workspace", str(self.layout.root), "--line", LINE]
+        command = [
+            sys.executable,
+            "-m",
+            "andon.cli.replay",
+            "--workspace",
+            str(self.layout.root),
+            "--line",
+            LINE,
+        ]
         log = (self.layout.logs / "replay.log").open("ab")
-        client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)  # noqa: S603 - our own module
+        client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
         log.close()
         self.processes.append(client)
         return client
@@ -212,11 +228,13 @@ class Stage:
         }  # fmt: skip
         command = [sys.executable, "-m", "andon.cli.supervisor", "--workspace", str(self.layout.root)]
         with (self.layout.logs / "supervisor.log").open("ab") as log:
-            self.processes.append(subprocess.Popen(command, env=environ, stdout=log, stderr=log))  # noqa: S603
+            self.processes.append(subprocess.Popen(command, env=environ, stdout=log, stderr=log))
         deadline = time.monotonic() + 30
         while running(self.layout) is None:
             if self.processes[0].poll() is not None or time.monotonic() > deadline:
-                raise Unavailable("the supervisor did not start", hint=f"see {self.layout.logs}/supervisor.log")
+                raise Unavailable(
+                    "the supervisor did not start", hint=f"see {self.layout.logs}/supervisor.log"
+                )
             time.sleep(_POLL_S)
 
 
@@ -241,7 +259,9 @@ class Director:
             self._until("the loop replaces its model", lambda reader: len(_lived(reader)) >= 2)
             and self._send("shuffled-labels")
             and self._send("broken-feature")
-            and self._until("enough requests", lambda _: self.progress is not None and self.progress.sent >= MIN_REQUESTS)
+            and self._until(
+                "enough requests", lambda _: self.progress is not None and self.progress.sent >= MIN_REQUESTS
+            )
         )
         if not done:
             output.progress("the play ended before its last act")
@@ -250,7 +270,9 @@ class Director:
         """A bad challenger through the same door as any run; wait until its release has ended."""
         output.progress(f"a bad challenger is sent in: {fault}")
         trigger = self.ws.run(LINE, self.stage.actor, faults=(fault,)).id
-        return self._until(f"the challenger with {fault} is stopped", lambda reader: _stopped(reader, trigger))
+        return self._until(
+            f"the challenger with {fault} is stopped", lambda reader: _stopped(reader, trigger)
+        )
 
     def _until(self, what: str, happened: Any) -> bool:
         while self.stage.since() < _LIMIT_S:
@@ -275,10 +297,12 @@ class Director:
             for line in self.client.stdout.readlines():
                 self.progress = msgspec.json.decode(line, type=Progress)
                 if self.progress.at.day in (1, 15):
-                    output.progress(f"{self.stage.since():5.1f} s  {_day(self.progress.at)}  {self.progress.sent} requests so far")
+                    output.progress(
+                        f"{self.stage.since():5.1f} s  {_day(self.progress.at)}  {self.progress.sent} requests so far"
+                    )
 
 
-def play(folder: Path, *, keep: bool) -> Story:
+def play(folder: Path) -> Story:
     """Set the stage, play, and read from the ledger what happened."""
     stage = Stage(folder)
     director = Director(stage)
@@ -298,12 +322,18 @@ def in_words(reader: Reader, event: Event) -> str | None:
     kind, ident = split_node(event.subject)
     if event.kind in ("dataset.committed", "dataset.blocked"):
         row = reader.dataset_versions.select({"manifest": ident}, limit=1)
-        return f"data version {row[0].number}: {row[0].rows} rows, {'valid' if row[0].state == 'valid' else 'blocked'}" if row else None
+        return (
+            f"data version {row[0].number}: {row[0].rows} rows, {'valid' if row[0].state == 'valid' else 'blocked'}"
+            if row
+            else None
+        )
     if event.kind == "alert.opened":
         alert = reader.alerts.get(ident)
         return f"alert ({alert.monitor}): {alert.summary}"
     if event.kind == "trigger.fired":
-        return f"a run is asked for: {event.facts.get('kind')}" + (f", fault {event.facts['faults']}" if event.facts.get("faults") else "")
+        return f"a run is asked for: {event.facts.get('kind')}" + (
+            f", fault {event.facts['faults']}" if event.facts.get("faults") else ""
+        )
     if event.kind == "verdict.given":
         verdict = reader.verdicts.get(ident)
         version = reader.model_versions.get(verdict.model_version)
@@ -313,7 +343,11 @@ def in_words(reader: Reader, event: Event) -> str | None:
         return f"v{release.number} gets {event.facts['percent']} % of requests"
     if event.kind in ("release.live", "release.undone"):
         release = reader.releases.get(ident)
-        return f"v{release.number} is live" if event.kind == "release.live" else f"v{release.number} is undone: {release.because}"
+        return (
+            f"v{release.number} is live"
+            if event.kind == "release.live"
+            else f"v{release.number} is undone: {release.because}"
+        )
     return None
 
 
@@ -321,7 +355,12 @@ def _summary(stage: Stage, progress: Progress | None) -> Summary:
     ws = stage.ws
     events = ws.store.read(lambda reader: reader.ledger.after(0, limit=100_000))
     timeline = [
-        Moment(seconds=(event.at - stage.began).total_seconds(), data_at=event.data_at, kind=event.kind, text=text)
+        Moment(
+            seconds=(event.at - stage.began).total_seconds(),
+            data_at=event.data_at,
+            kind=event.kind,
+            text=text,
+        )
         for event in events
         if (text := ws.store.read(lambda reader, event=event: in_words(reader, event)))  # type: ignore[misc]
     ]
@@ -329,14 +368,16 @@ def _summary(stage: Stage, progress: Progress | None) -> Summary:
     records = _records(ws)
     undone = [_undone(release, records) for release in facts.releases if release.state == "undone"]
     second = facts.second_model()
-    sample = next((record.prediction_id for record in records if second and record.release == second.id), None)
+    sample = next(
+        (record.prediction_id for record in records if second and record.release == second.id), None
+    )
     missing = facts.missing(undone, progress)
     return Summary(
         ok=not missing, missing=missing, timeline=timeline, models=facts.model_lines(), releases=facts.release_lines(),
         alerts=facts.alert_lines(), undone=undone, predictions=len(records),
         failed_requests=sum(record.status >= 500 for record in records), labels=progress.labels if progress else 0,
         sample_prediction_id=sample, why=ws.why(sample) if sample else None, lead_time=facts.lead_time(),
-        seconds=stage.since(), workspace=str(stage.layout.project), now_page=login_address(ws, _control(stage)),
+        seconds=stage.since(), workspace=str(stage.layout.project), now_page=_now_page(stage),
     )  # fmt: skip
 
 
@@ -348,7 +389,9 @@ class _Facts:
         self.releases: list[Release] = reader.releases.select(order=("created_at",))
         self.alerts: list[Alert] = reader.alerts.select(order=("created_at",))
         self.runs: dict[str, Run] = {run.id: run for run in reader.runs.select()}
-        self.verdicts: dict[str, Verdict] = {verdict.model_version: verdict for verdict in reader.verdicts.select()}
+        self.verdicts: dict[str, Verdict] = {
+            verdict.model_version: verdict for verdict in reader.verdicts.select()
+        }
         self.metrics = reader.metrics.latest(list(self.runs))  # type: ignore[arg-type]
         self.triggers = {trigger.id: trigger for trigger in reader.triggers.select()}
         self.rollouts = {rollout.release: rollout for rollout in reader.rollouts.select()}
@@ -364,9 +407,11 @@ class _Facts:
         checks = {
             "a drift alert": any(alert.monitor == "drift" for alert in self.alerts),
             "an alert about realised performance": any(alert.monitor == "auc" for alert in self.alerts),
-            "a challenger that an alert asked for took over": second is not None and self._cause(second) in ("drift", "performance"),
+            "a challenger that an alert asked for took over": second is not None
+            and self._cause(second) in ("drift", "performance"),
             "shuffled labels were refused by the gate": any(
-                release.state == "refused" and "shuffled-labels" in self.runs[release.run].faults for release in self.releases
+                release.state == "refused" and "shuffled-labels" in self.runs[release.run].faults
+                for release in self.releases
             ),
             "the broken feature was undone by the canary's guard": any(
                 "broken-feature" in self.runs[self._release(one.release).run].faults for one in undone
@@ -383,7 +428,9 @@ class _Facts:
         trigger = self.triggers[split_trigger(run.cause)]
         live_data = rollout.step_from
         days = (live_data - run.data_at).total_seconds() / 86_400 if live_data and run.data_at else 0.0
-        return LeadTime(data_days=days, wall_seconds=(rollout.changed_at - trigger.created_at).total_seconds())
+        return LeadTime(
+            data_days=days, wall_seconds=(rollout.changed_at - trigger.created_at).total_seconds()
+        )
 
     def model_lines(self) -> list[ModelLine]:
         return [
@@ -396,7 +443,10 @@ class _Facts:
         ]  # fmt: skip
 
     def release_lines(self) -> list[ReleaseLine]:
-        return [ReleaseLine(id=one.id, version=one.number, state=one.state, because=one.because) for one in self.releases]
+        return [
+            ReleaseLine(id=one.id, version=one.number, state=one.state, because=one.because)
+            for one in self.releases
+        ]
 
     def alert_lines(self) -> list[AlertLine]:
         led = {self.triggers[split_trigger(run.cause)].cause: run.id for run in self.runs.values()}
@@ -422,7 +472,9 @@ def split_trigger(cause: str) -> TriggerId:
 
 
 def _undone(release: Release, records: Iterable[Any]) -> UndoneLine:
-    answered = sorted((record for record in records if record.release == release.id), key=lambda record: record.at_us)
+    answered = sorted(
+        (record for record in records if record.release == release.id), key=lambda record: record.at_us
+    )
     took = (from_us(answered[-1].at_us) - from_us(answered[0].at_us)).total_seconds() if answered else 0.0
     return UndoneLine(
         release=release.id, version=release.number, because=release.because, seconds=took, requests=len(answered),
@@ -461,9 +513,9 @@ def _end_client(client: subprocess.Popen[bytes] | None) -> None:
         client.wait(15)
 
 
-def _control(stage: Stage) -> str:
+def _now_page(stage: Stage) -> str:
     said = running(stage.layout)
-    return said.control if said else "http://127.0.0.1"
+    return login_address(said.control, stage.layout) if said else ""
 
 
 def _free_ports(settings: Settings) -> Settings:
@@ -485,7 +537,9 @@ def _empty(folder: Path, layout: Layout) -> None:
     """Begin anew; a folder that is not an earlier demo's is left alone."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / "departures.py").is_file():
-            raise Unavailable(f"{folder} holds something else than an earlier demo", hint="give another --folder")
+            raise Unavailable(
+                f"{folder} holds something else than an earlier demo", hint="give another --folder"
+            )
         if (said := running(layout)) is not None:
             raise Unavailable(f"a demo runs in {folder} already (pid {said.pid})", hint="end it first")
         shutil.rmtree(folder)

@@ -47,11 +47,19 @@ def examine(folder: Path, environ: Mapping[str, str]) -> list[Finding]:
 def _installation() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     old = sys.version_info < (3, 11)
-    yield Finding(what=f"Python {version}", verdict="fail" if old else "ok", advice="Andon needs 3.11 or newer" if old else "")
+    yield Finding(
+        what=f"Python {version}",
+        verdict="fail" if old else "ok",
+        advice="Andon needs 3.11 or newer" if old else "",
+    )
     for module, extra in (("lightgbm", "lightgbm"), ("psycopg", "postgres")):
         there = importlib.util.find_spec(module) is not None
         advice = "" if there else f'for it run: pip install "andon[{extra}]"'
-        yield Finding(what=f"{module} {'is' if there else 'is not'} installed", verdict="ok" if there else "warn", advice=advice)
+        yield Finding(
+            what=f"{module} {'is' if there else 'is not'} installed",
+            verdict="ok" if there else "warn",
+            advice=advice,
+        )
 
 
 def _policy(layout: Layout) -> Iterator[Finding]:
@@ -68,10 +76,16 @@ def _policy(layout: Layout) -> Iterator[Finding]:
 def _workspace(layout: Layout, environ: Mapping[str, str]) -> Iterator[Finding]:
     free = shutil.disk_usage(layout.root).free
     room = f"{free / 2**30:.1f} GiB free"
-    yield Finding(what=room, verdict="ok" if free > _LOW_DISK else "warn", advice="" if free > _LOW_DISK else "make room")
+    yield Finding(
+        what=room,
+        verdict="ok" if free > _LOW_DISK else "warn",
+        advice="" if free > _LOW_DISK else "make room",
+    )
     for path in (layout.token, layout.route_key):
         if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-            yield Finding(what=f"{path.name} can be read by others", verdict="fail", advice=f"run: chmod 600 {path}")
+            yield Finding(
+                what=f"{path.name} can be read by others", verdict="fail", advice=f"run: chmod 600 {path}"
+            )
     said = running(layout)
     yield Finding(what=f"running (pid {said.pid}, {said.control})" if said else "not running", verdict="ok")
     if said is None:
@@ -99,7 +113,11 @@ def _ports(environ: Mapping[str, str]) -> Iterator[Finding]:
             except OSError as error:
                 taken = error.errno == errno.EADDRINUSE
         advice = f"stop what listens there, or set {name}" if taken else ""
-        yield Finding(what=f"port {port} is {'in use' if taken else 'free'}", verdict="warn" if taken else "ok", advice=advice)
+        yield Finding(
+            what=f"port {port} is {'in use' if taken else 'free'}",
+            verdict="warn" if taken else "ok",
+            advice=advice,
+        )
 
 
 def _models(ws: OpenWorkspace) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""How commands speak: people's text or `--json` on standard output, progress and errors on standard error, exit codes that mean something."""
+"""How commands speak: the answer on standard output, progress and errors on standard error, exit codes that mean something."""
 
 from __future__ import annotations
 

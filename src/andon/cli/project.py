@@ -15,16 +15,21 @@ import click
 import msgspec
 
 from andon.cli import output
-from andon.cli.open import here, open_here
+from andon.cli.open import here
 from andon.cli.supervisor import Supervisor, running
+from andon.core.canonical import Digest
 from andon.core.entities import Run
 from andon.core.errors import AlreadyExists, AndonError
-from andon.core.ids import RunId, check_name
+from andon.core.ids import check_name
 from andon.core.policy import FILE, read_policy
 from andon.core.states import ended
 from andon.core.workspace import FOLDER, Layout, settings_from
+from andon.pipelines.reconciler import Reconciler
 from andon.pipelines.registration import register_line
 from andon.pipelines.workspace import FAULTS, OpenWorkspace
+from andon.registry.packaging import read_manifest
+from andon.store.ports import Reader
+from andon.web.login import login_address
 
 _POLL_S = 0.1
 
@@ -37,7 +42,13 @@ class RunFailed(AndonError, RuntimeError):
 
 @click.command()
 @click.option("--exit", "ends", is_flag=True, help="End everything when the story is told.")
-@click.option("--folder", type=click.Path(path_type=Path), default=Path(".andon-demo"), show_default=True, help="Where it plays; emptied first.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path(".andon-demo"),
+    show_default=True,
+    help="Where it plays; emptied first.",
+)
 @output.json_option
 @output.speaks
 def demo(*, ends: bool, folder: Path, as_json: bool) -> None:
@@ -52,7 +63,7 @@ def demo(*, ends: bool, folder: Path, as_json: bool) -> None:
     """
     from andon.cli.demo import play
 
-    story = play(folder, keep=not ends)
+    story = play(folder)
     output.show(story.summary, story.text(), as_json)
     if not ends:
         output.progress("everything is still running; press Ctrl-C to end it")
@@ -74,10 +85,16 @@ def init(name: str, *, as_json: bool) -> None:
     """
     target = Path(check_name("project", name))
     if target.exists() and any(target.iterdir()):
-        raise AlreadyExists(f"{target} is there already and not empty", hint="choose another name, or an empty folder")
+        raise AlreadyExists(
+            f"{target} is there already and not empty", hint="choose another name, or an empty folder"
+        )
     copy_template("churn", target)
     policy = target / FILE
-    policy.write_text(policy.read_text().replace('name = "churn"', f'name = "{name}"').replace('endpoint = "churn"', f'endpoint = "{name}"'))
+    policy.write_text(
+        policy.read_text()
+        .replace('name = "churn"', f'name = "{name}"')
+        .replace('endpoint = "churn"', f'endpoint = "{name}"')
+    )
     Layout((target / FOLDER).absolute()).create()
     made = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
     text = f"made {target}: " + ", ".join(made) + f"\nnext: cd {target} && andon up"
@@ -103,7 +120,9 @@ def up(*, exit_when_live: bool, as_json: bool) -> None:
         thread = threading.Thread(target=supervisor.run, args=(stop,))
         thread.start()
         try:
-            output.progress(f"control {supervisor.control}   gateway {supervisor.gateway}   logs {layout.logs}")
+            output.progress(
+                f"control {supervisor.control}   gateway {supervisor.gateway}   logs {layout.logs}"
+            )
             if line is not None:
                 _announce(ws, line.id, supervisor, stop, as_json=as_json)
             while not exit_when_live and thread.is_alive() and not stop.wait(_POLL_S):
@@ -114,7 +133,13 @@ def up(*, exit_when_live: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--fault", "faults", multiple=True, type=click.Choice(FAULTS), help="A named defect, to rehearse a refusal or an undo.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    type=click.Choice(FAULTS),
+    help="A named defect, to rehearse a refusal or an undo.",
+)
 @click.option("--no-wait", is_flag=True, help="Do not wait for the run's end.")
 @output.json_option
 @output.speaks
@@ -134,7 +159,8 @@ def run(*, faults: tuple[str, ...], no_wait: bool, as_json: bool) -> None:
             output.show(trigger, f"asked for a run: {trigger.id}", as_json)
             return
         done = _wait_for_run(ws, trigger.id, alone=running(layout) is None)
-        output.show(_run_report(ws, done), _run_text(ws, done), as_json)
+        report = _run_report(ws, done)
+        output.show(report, _run_text(report), as_json)
         if done.state != "finished":
             raise RunFailed(f"run {done.id} is {done.state}: {done.error}")
 
@@ -153,84 +179,86 @@ def _project_layout() -> Layout:
     return here()
 
 
-def _announce(ws: OpenWorkspace, line: str, supervisor: Supervisor, stop: threading.Event, *, as_json: bool) -> None:
+def _announce(
+    ws: OpenWorkspace, line: str, supervisor: Supervisor, stop: threading.Event, *, as_json: bool
+) -> None:
     """Wait until the line's endpoint answers, then say how to call it."""
     endpoint = read_policy(ws.layout.project).release.endpoint
     told: set[str] = set()
     while not stop.is_set():
-        live = ws.store.read(lambda reader: reader.releases.select({"endpoint": endpoint, "state": "live"}, limit=1))
-        runs = ws.store.read(lambda reader: reader.runs.select({"line": line}, order=("-created_at",), limit=1))
+        live = ws.store.read(
+            lambda reader: reader.releases.select({"endpoint": endpoint, "state": "live"}, limit=1)
+        )
+        runs = ws.store.read(
+            lambda reader: reader.runs.select({"line": line}, order=("-created_at",), limit=1)
+        )
         for one in runs:
-            if (said := f"run {one.id[:13]}: {one.state}" + (f": {one.error}" if one.error else "")) not in told:
+            if (
+                said := f"run {one.id[:13]}: {one.state}" + (f": {one.error}" if one.error else "")
+            ) not in told:
                 told.add(said)
                 output.progress(said)
         if live:
             example = example_record(ws, live[0].version_digest)
             curl = f"curl -s {supervisor.gateway}/predict/{endpoint} -d '{msgspec.json.encode(example).decode()}'"
-            page = login_address(ws, supervisor.control)
+            page = login_address(supervisor.control, ws.layout)
             text = f"{live[0].model} v{live[0].number} is live on {endpoint!r}. Call it:\n\n{curl}\n\nNow page: {page}"
-            said_json = {"endpoint": endpoint, "model": live[0].model, "version": live[0].number, "curl": curl, "page": page}
+            said_json = {
+                "endpoint": endpoint,
+                "model": live[0].model,
+                "version": live[0].number,
+                "curl": curl,
+                "page": page,
+            }
             output.show(said_json, text, as_json)
             return
         if runs and runs[0].state in ("failed", "blocked", "killed"):
-            output.progress(f"nothing is live yet; fix it and run 'andon run'. Now page: {login_address(ws, supervisor.control)}")
+            output.progress(
+                f"nothing is live yet; fix it and run 'andon run'. Now page: {login_address(supervisor.control, ws.layout)}"
+            )
             return
         stop.wait(_POLL_S)
 
 
-def example_record(ws: OpenWorkspace, digest: str) -> dict[str, Any]:
+def example_record(ws: OpenWorkspace, digest: Digest) -> dict[str, Any]:
     """A real row that a model package carries, as a request."""
-    manifest = msgspec.json.decode(ws.blobs.get(msgspec.convert(digest, str)))  # type: ignore[arg-type]
-    golden = msgspec.json.decode(ws.blobs.get(manifest["files"]["golden.json"]))
-    rows = golden["rows"] if isinstance(golden, dict) else [item["row"] for item in golden]
-    return dict(rows[0])
-
-
-def login_address(ws: OpenWorkspace, control: str) -> str:
-    """The address of the Now page; the token in it is this workspace's own."""
-    from andon.governance.access import workspace_token
-
-    return f"{control}/login?token={workspace_token(ws.layout)}"
+    manifest = read_manifest(ws.blobs.get(digest))
+    golden: dict[str, Any] = msgspec.json.decode(ws.blobs.get(manifest.files["golden.json"]))
+    return dict(golden["rows"][0])
 
 
 def _wait_for_run(ws: OpenWorkspace, trigger: str, *, alone: bool) -> Run:
     """Wait for a trigger's run to end; with nothing else running, drive the loop here."""
-    reconciler = None
-    if alone:
-        from andon.pipelines.reconciler import Reconciler
-
-        reconciler = Reconciler(ws)
+    reconciler = Reconciler(ws) if alone else None
     told = ""
     try:
-        while True:
-            if reconciler is not None:
-                reconciler.step()
-            asked = ws.store.read(lambda reader: reader.triggers.get(trigger))
-            if asked.run is not None:
-                ident: RunId = asked.run
-                done = ws.store.read(lambda reader: reader.runs.get(ident))
-                if done.state != told:
-                    told = done.state
-                    output.progress(f"run {done.id[:13]}: {done.state}")
-                if ended("run", done.state):
-                    return _settle(ws, reconciler, done)
-            time.sleep(_POLL_S)
+        while (done := ws.store.read(lambda reader: _run_of(reader, trigger))) is None or not ended(
+            "run", done.state
+        ):
+            if done is not None and done.state != told:
+                told = done.state
+                output.progress(f"run {done.id[:13]}: {told}")
+            if reconciler is None or not reconciler.step():
+                time.sleep(_POLL_S)
+        while reconciler is not None and reconciler.step():
+            pass  # the run's release goes as far as it can without traffic
+        return done
     finally:
         if reconciler is not None:
             reconciler.close()
 
 
-def _settle(ws: OpenWorkspace, reconciler: Any, done: Run) -> Run:
-    """Driven here, let the run's release go as far as it can without traffic."""
-    while reconciler is not None and reconciler.step():
-        pass
-    return done
+def _run_of(reader: Reader, trigger: str) -> Run | None:
+    run = reader.triggers.get(trigger).run
+    return None if run is None else reader.runs.get(run)
 
 
 def _run_report(ws: OpenWorkspace, run: Run) -> dict[str, Any]:
-    def work(reader: Any) -> dict[str, Any]:
+    def work(reader: Reader) -> dict[str, Any]:
         releases = reader.releases.select({"run": run.id}, limit=1)
-        verdicts = reader.verdicts.select({"model_version": run.model_version}, limit=1) if run.model_version else []
+        verdicts = (
+            reader.verdicts.select({"model_version": run.model_version}, limit=1) if run.model_version else []
+        )
         return {
             "run": run, "metrics": reader.metrics.latest([run.id]).get(run.id, {}),
             "verdict": verdicts[0] if verdicts else None, "release": releases[0] if releases else None,
@@ -239,12 +267,14 @@ def _run_report(ws: OpenWorkspace, run: Run) -> dict[str, Any]:
     return ws.store.read(work)
 
 
-def _run_text(ws: OpenWorkspace, run: Run) -> str:
-    report = _run_report(ws, run)
+def _run_text(report: dict[str, Any]) -> str:
+    run = report["run"]
     lines = [f"run {run.id} {run.state}"]
     lines += [f"  {key} = {value:.4f}" for key, value in sorted(report["metrics"].items())]
     if verdict := report["verdict"]:
         lines.append(f"  verdict: {'passed' if verdict.passed else 'refused'}: {verdict.summary}")
     if release := report["release"]:
-        lines.append(f"  release {release.id}: {release.state}" + (f": {release.because}" if release.because else ""))
+        lines.append(
+            f"  release {release.id}: {release.state}" + (f": {release.because}" if release.because else "")
+        )
     return "\n".join(lines)

@@ -91,7 +91,10 @@ class Replay:
     def _request(self, row: dict[str, Any]) -> None:
         scheduled, arrived, late = row.pop("scheduled"), row.pop("arrived"), row.pop("late")
         status, answer = self._gateway.send(
-            "POST", f"/predict/{self._line}", msgspec.json.encode(row), **{"Andon-Time": scheduled.isoformat()}
+            "POST",
+            f"/predict/{self._line}",
+            msgspec.json.encode(row),
+            **{"Andon-Time": scheduled.isoformat()},
         )
         self.sent += 1
         if status != 200:
@@ -105,7 +108,9 @@ class Replay:
             at, ident, label = heapq.heappop(self._waiting)
             items.append({"prediction_id": ident, "label": label, "at": at.isoformat()})
         if items:
-            status, answer = self._control.send("POST", "/api/feedback", msgspec.json.encode({"items": items}))
+            status, answer = self._control.send(
+                "POST", "/api/feedback", msgspec.json.encode({"items": items})
+            )
             if status != 200:
                 raise Unavailable(f"feedback was refused: {answer}")
             self.labels += len(items)

@@ -55,7 +55,9 @@ def undo(endpoint: str, *, reason: str, at_gateways: bool, as_json: bool) -> Non
                 text += "\nnot confirmed by: " + ", ".join(done.unreached)
             output.show(done, text, as_json)
             return
-    answer, reached, unreached = undo_at_gateways(here(), endpoint, actor=f"os:{os.getuid()} {getpass.getuser()}", reason=reason)
+    answer, reached, unreached = undo_at_gateways(
+        here(), endpoint, actor=f"os:{os.getuid()} {getpass.getuser()}", reason=reason
+    )
     said = {"endpoint": endpoint, "by": "gateways", "gateways": reached, "unreached": unreached, **answer}
     text = f"undone on {endpoint} at {', '.join(reached)}, generation {answer.get('generation')}"
     output.show(said, text + ("\nnot reached: " + ", ".join(unreached) if unreached else ""), as_json)
@@ -90,7 +92,9 @@ def doctor(*, as_json: bool) -> None:
     """Check this installation and workspace; every finding says what to do."""
     findings = examine(Path.cwd(), os.environ)
     marks = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
-    text = "\n".join(f"{marks[one.verdict]}  {one.what}" + (f": {one.advice}" if one.advice else "") for one in findings)
+    text = "\n".join(
+        f"{marks[one.verdict]}  {one.what}" + (f": {one.advice}" if one.advice else "") for one in findings
+    )
     output.show({"ok": all(one.verdict != "fail" for one in findings), "findings": findings}, text, as_json)
     if any(one.verdict == "fail" for one in findings):
         raise Unwell("something must be put right", hint="see the lines marked FAIL")
@@ -107,22 +111,33 @@ def backup(target: Path, *, as_json: bool) -> None:
     andon backup /mnt/backups/churn
     """
     with open_here() as ws:
-        report = make_backup(ws.layout, ws.store, target, actor=ws.actor().id, clock=ws.clock, progress=output.progress)
+        report = make_backup(
+            ws.layout, ws.store, target, actor=ws.actor().id, clock=ws.clock, progress=output.progress
+        )
     output.show(report, f"backed up to {target}: event {report.seq}, {report.blobs} blobs", as_json)
 
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--into", type=click.Path(path_type=Path), default=None, help="Project folder; the current one by default.")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Project folder; the current one by default.",
+)
 @output.json_option
 @output.speaks
 def restore(source: Path, *, into: Path | None, as_json: bool) -> None:
     """Bring the backup in the folder SOURCE back into an empty workspace. A new epoch begins: old routes and leases lose."""
     layout = Layout(((into or Path.cwd()) / FOLDER).absolute())
     if (said := running(layout)) is not None:
-        raise Conflict(f"the workspace {layout.root} runs (pid {said.pid})", hint="stop it before you restore into it")
+        raise Conflict(
+            f"the workspace {layout.root} runs (pid {said.pid})", hint="stop it before you restore into it"
+        )
     settings = settings_from(os.environ)
     report = restore_backup(source, layout, settings, progress=output.progress)
     with OpenWorkspace(layout, settings) as ws:
         epoch = ws.status().epoch
-    output.show(msgspec.to_builtins(report) | {"epoch": epoch}, f"restored into {layout.root}: epoch {epoch}", as_json)
+    output.show(
+        msgspec.to_builtins(report) | {"epoch": epoch}, f"restored into {layout.root}: epoch {epoch}", as_json
+    )

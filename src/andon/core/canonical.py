@@ -27,14 +27,19 @@ def canonical(value: object) -> bytes:
     """The canonical bytes of a JSON value; equal values give equal bytes on every machine and version.
 
     Raises:
-        Invalid: the value holds a float, a non-string key, an integer beyond 2**53 - 1 or a foreign type.
+        Invalid: the value holds a float, a non-string key, an integer beyond 2**53 - 1, text that is no Unicode (a lone
+            surrogate) or a foreign type.
 
     >>> canonical({"b": [1, True, None], "a": "\\u00e9"})
     b'{"a":"\\xc3\\xa9","b":[1,true,null]}'
     """
     _check(value, "$")
-    text = json.dumps(_sorted(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode()
+    try:
+        return json.dumps(_sorted(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except UnicodeEncodeError as error:
+        raise Invalid(
+            f"the text {error.object[:80]!r} cannot be written as UTF-8", hint="send whole characters"
+        ) from None
 
 
 def digest_bytes(data: bytes) -> Digest:

@@ -129,7 +129,9 @@ def check_draft(draft: EventDraft) -> EventDraft:
         Invalid: an unknown kind or a fact that is not a word, integer, boolean or null.
     """
     if draft.kind not in KINDS or not _KIND.match(draft.kind):
-        raise Invalid(f"{draft.kind!r} is not a kind of event", hint="kinds are listed in andon.core.events.KINDS")
+        raise Invalid(
+            f"{draft.kind!r} is not a kind of event", hint="kinds are listed in andon.core.events.KINDS"
+        )
     canonical(dict(draft.facts))
     return draft
 

@@ -123,7 +123,9 @@ def parse_prediction_id(text: str) -> PredictionRef:
     except ValueError:
         value = UUID(int=0)
     if value.version != 7:
-        raise Invalid(f"{text[:80]!r} is not a prediction id", hint="it comes with every answer as 'prediction_id'")
+        raise Invalid(
+            f"{text[:80]!r} is not a prediction id", hint="it comes with every answer as 'prediction_id'"
+        )
     low = ((value.int >> 64 & 0xFFF) << 62) | (value.int & (2**62 - 1))
     return PredictionRef(value.int >> 80, low >> NUMBER_BITS, low & (2**NUMBER_BITS - 1))
 

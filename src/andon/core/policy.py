@@ -136,7 +136,9 @@ def read_policy(folder: Path) -> Policy:
     try:
         text = path.read_text()
     except FileNotFoundError:
-        raise PolicyError(f"there is no {FILE} in {folder}", hint="write one, or start a project with 'andon init NAME'") from None
+        raise PolicyError(
+            f"there is no {FILE} in {folder}", hint="write one, or start a project with 'andon init NAME'"
+        ) from None
     except UnicodeDecodeError:
         raise PolicyError(f"{path} is not UTF-8 text") from None
     return parse_policy(text, where=str(path))
@@ -189,7 +191,9 @@ class _Reading:
         if not isinstance(sources, dict) or not sources:
             raise self._fault("[data.NAME]", "is missing", "a table that says where rows come from")
         if len(sources) > 1:
-            raise self._fault("data." + sorted(sources)[1], "is a second source", "one source a line in this release")
+            raise self._fault(
+                "data." + sorted(sources)[1], "is a second source", "one source a line in this release"
+            )
         name, table = next(iter(sources.items()))
         where = f"data.{name}"
         if not isinstance(table, dict):
@@ -229,8 +233,7 @@ class _Reading:
     def _gate(self, document: dict[str, Any]) -> tuple[GateCheck, ...]:
         checks: list[GateCheck] = []
         for key, value in self._table(document, "gate", {}).items():
-            for bound in value if isinstance(value, list) else [value]:
-                checks.append(self._check(key, bound))
+            checks += [self._check(key, bound) for bound in (value if isinstance(value, list) else [value])]
         return tuple(checks)
 
     def _check(self, key: str, bound: object) -> GateCheck:
@@ -242,7 +245,11 @@ class _Reading:
         if live not in ("", "live"):
             raise self._fault(f"gate.{key}", f"compares with {live!r}", "'METRIC vs live'")
         if bool(live) != (found[3] is not None):
-            wrong = "does not say absolute or relative" if live else "says absolute or relative, and compares with nothing"
+            wrong = (
+                "does not say absolute or relative"
+                if live
+                else "says absolute or relative, and compares with nothing"
+            )
             raise self._fault(f"gate.{key}", wrong, expected)
         return msgspec.convert(
             {"metric": metric.strip(), "versus_live": bool(live), "operator": found[1], "bound": float(found[2]),
@@ -256,9 +263,13 @@ class _Reading:
         known = set(ReleasePolicy.__struct_fields__)
         self._unknown(table, "release", known)
         steps = table.get("steps", list(plain.steps))
-        rising = isinstance(steps, list) and bool(steps) and all(type(s) is int and 0 < s <= 100 for s in steps)
+        rising = (
+            isinstance(steps, list) and bool(steps) and all(type(s) is int and 0 < s <= 100 for s in steps)
+        )
         if not rising or sorted(set(steps)) != steps or steps[-1] != 100:
-            raise self._fault("release.steps", f"is {steps!r}", "percents that rise to 100, such as [1, 10, 50, 100]")
+            raise self._fault(
+                "release.steps", f"is {steps!r}", "percents that rise to 100, such as [1, 10, 50, 100]"
+            )
         approvals = self._number(table, "release", "approvals", int, 0, low=0)
         if approvals:
             raise self._fault(
@@ -272,7 +283,9 @@ class _Reading:
             strategy=self._word(table, "release", "strategy", ("canary", "direct"), plain.strategy),
             steps=tuple(steps),
             min_requests=self._number(table, "release", "min_requests", int, plain.min_requests, low=1),
-            noninferior_odds=self._number(table, "release", "noninferior_odds", float, plain.noninferior_odds, low=1.0001),
+            noninferior_odds=self._number(
+                table, "release", "noninferior_odds", float, plain.noninferior_odds, low=1.0001
+            ),
             alpha=self._number(table, "release", "alpha", float, plain.alpha, low=1e-6, high=0.5),
             entity=self._optional(table, "release", "entity"),
         )
@@ -293,7 +306,9 @@ class _Reading:
         return MonitorPolicy(
             window=self._duration(drift.get("window", "1h"), "monitor.drift.window"),
             false_alarms_per=int(found[1]),
-            materiality=self._number(drift, "monitor.drift", "materiality", float, plain.materiality, low=0.0, high=1.0),
+            materiality=self._number(
+                drift, "monitor.drift", "materiality", float, plain.materiality, low=0.0, high=1.0
+            ),
             label_horizon=self._duration(labels.get("delay", "1d"), "monitor.labels.delay"),
             metrics=tuple(self._rule(metric, rule) for metric, rule in rules.items()),
         )
@@ -303,14 +318,18 @@ class _Reading:
         if metric != "auc":
             raise self._fault(where, "is not a metric this release watches", "auc")
         if not isinstance(rule, dict):
-            raise self._fault(where, f"is {rule!r}", "a table such as { over = '7d', drop = '0.03 absolute' }")
+            raise self._fault(
+                where, f"is {rule!r}", "a table such as { over = '7d', drop = '0.03 absolute' }"
+            )
         self._unknown(rule, where, {"over", "drop"})
         over = self._duration(rule.get("over"), f"{where}.over")
         if "drop" not in rule:
             return MetricRule(metric=metric, over=over)
         found = re.match(r"(\d+(?:\.\d+)?) (absolute|relative)\Z", str(rule["drop"]))
         if found is None:
-            raise self._fault(f"{where}.drop", f"is {rule['drop']!r}", "a number and 'absolute' or 'relative'")
+            raise self._fault(
+                f"{where}.drop", f"is {rule['drop']!r}", "a number and 'absolute' or 'relative'"
+            )
         scale: Literal["absolute", "relative"] = "absolute" if found[2] == "absolute" else "relative"
         return MetricRule(metric=metric, over=over, drop=float(found[1]), scale=scale)
 
@@ -325,7 +344,12 @@ class _Reading:
         return RetrainPolicy(when=tuple(when), cooldown=cooldown)
 
     def _table(
-        self, table: dict[str, Any], key: str, default: dict[str, Any] | None = None, *, where: str | None = None
+        self,
+        table: dict[str, Any],
+        key: str,
+        default: dict[str, Any] | None = None,
+        *,
+        where: str | None = None,
     ) -> dict[str, Any]:
         value = table.get(key, default)
         if value is None:
@@ -343,7 +367,15 @@ class _Reading:
         return value
 
     def _number(
-        self, table: dict[str, Any], where: str, key: str, kind: type, default: Any, *, low: float, high: float = 1e12
+        self,
+        table: dict[str, Any],
+        where: str,
+        key: str,
+        kind: type,
+        default: Any,
+        *,
+        low: float,
+        high: float = 1e12,
     ) -> Any:
         value = table.get(key, default)
         if kind is float and type(value) is int:
@@ -370,7 +402,9 @@ class _Reading:
         except AndonError as error:
             raise self._fault(where, f"is {value!r}", error.hint) from None
 
-    def _duration(self, value: object, where: str, expected: str = "a duration such as '30m', '24h' or '7d'") -> timedelta:
+    def _duration(
+        self, value: object, where: str, expected: str = "a duration such as '30m', '24h' or '7d'"
+    ) -> timedelta:
         found = _DURATION.match(value) if isinstance(value, str) else None
         if found is None or not int(found[1]):
             raise self._fault(where, "is missing" if value is None else f"is {value!r}", expected)

@@ -129,14 +129,18 @@ def effective(route: EndpointRoute, overrides: Iterable[Override]) -> EndpointRo
     in_force = {
         override.id: override.release
         for override in overrides
-        if override.endpoint == route.endpoint and override.epoch == route.epoch and override.id not in route.adopted
+        if override.endpoint == route.endpoint
+        and override.epoch == route.epoch
+        and override.id not in route.adopted
     }
     if not in_force:
         return route
     gone = set(in_force.values())
     left = tuple(arm for arm in route.arms if arm.release not in gone)
     if not any(arm.role == "stable" for arm in left):
-        left = tuple(msgspec.structs.replace(arm, role="stable") if arm.role == "previous" else arm for arm in left)
+        left = tuple(
+            msgspec.structs.replace(arm, role="stable") if arm.role == "previous" else arm for arm in left
+        )
     keeps_candidate = any(arm.role == "candidate" for arm in left)
     return msgspec.structs.replace(
         route,

@@ -85,7 +85,9 @@ def advance(machine: str, thing: str, current: str, to: State) -> State:
     allowed = MACHINES[machine][current]
     if to not in allowed:
         ways = ", ".join(sorted(allowed)) or "nothing: it has ended"
-        raise InvalidTransition(f"{thing} is {current} and cannot become {to}", hint=f"from {current} it may become {ways}")
+        raise InvalidTransition(
+            f"{thing} is {current} and cannot become {to}", hint=f"from {current} it may become {ways}"
+        )
     return to
 
 

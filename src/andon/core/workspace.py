@@ -111,7 +111,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def settings_from(environ: Mapping[str, str]) -> Settings:
-    """Settings from `ANDON_DATABASE_URL`, `ANDON_HOST`, `ANDON_PORT`, `ANDON_GATEWAY_PORT`, `ANDON_GATEWAYS`, `ANDON_DURABILITY`.
+    """Settings from ANDON_DATABASE_URL, _HOST, _PORT, _GATEWAY_PORT, _GATEWAYS and _DURABILITY.
 
     Raises:
         Invalid: a value is not what its name asks for.
@@ -150,7 +150,10 @@ def find_workspace(start: Path, environ: Mapping[str, str] = os.environ) -> Layo
     for folder in (start.absolute(), *start.absolute().parents):
         if (folder / FOLDER).is_dir():
             return Layout(folder / FOLDER)
-    raise NotFound(f"no workspace in {start} or above it", hint="make one with 'andon init NAME', or go to a project's folder")
+    raise NotFound(
+        f"no workspace in {start} or above it",
+        hint="make one with 'andon init NAME', or go to a project's folder",
+    )
 
 
 def _integer(environ: Mapping[str, str], name: str, default: int) -> int:

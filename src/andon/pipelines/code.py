@@ -98,14 +98,16 @@ def _code_files(folder: Path) -> list[Path]:
         if path.suffix in _SUFFIXES and path.is_file() and path.stat().st_size <= _MAX_FILE:
             found.append(path)
         if len(found) > _MAX_FILES:
-            raise TooLarge(f"{folder} holds more than {_MAX_FILES} code files", hint="a line's folder holds one project")
+            raise TooLarge(
+                f"{folder} holds more than {_MAX_FILES} code files", hint="a line's folder holds one project"
+            )
     return found
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(  # noqa: S603 - a fixed argument list, no shell
-            ["git", "-C", str(folder), *arguments],  # noqa: S607 - the user's own git
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
             capture_output=True, text=True, timeout=10, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):

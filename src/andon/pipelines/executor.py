@@ -28,7 +28,9 @@ class StepFailed(AndonError, RuntimeError):
     status = 500
 
 
-def run_step(spec: StepSpec, *, log: Path, timeout_s: float = 3600.0, environ: Mapping[str, str] = os.environ) -> None:
+def run_step(
+    spec: StepSpec, *, log: Path, timeout_s: float = 3600.0, environ: Mapping[str, str] = os.environ
+) -> None:
     """Run a step and wait for it; its output goes to a log file.
 
     Raises:
@@ -42,16 +44,22 @@ def run_step(spec: StepSpec, *, log: Path, timeout_s: float = 3600.0, environ: M
     allowed = {name: environ[name] for name in _ALLOWED if name in environ} | _FIXED
     with log.open("ab") as output:
         try:
-            code = subprocess.run(  # noqa: S603 - our own interpreter and module
+            code = subprocess.run(
                 [sys.executable, "-m", "andon.pipelines.step", str(spec_file)],
                 env=allowed, cwd=out, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=timeout_s, check=False,
             ).returncode  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise StepFailed(f"the {spec.verb} step took more than {timeout_s:g} s", hint=f"see {log.name}") from None
+            raise StepFailed(
+                f"the {spec.verb} step took more than {timeout_s:g} s", hint=f"see {log.name}"
+            ) from None
     result = out / "result.json"
     if not result.is_file():
-        raise StepFailed(f"the {spec.verb} step died with exit code {code}", hint=f"see {log.name} in the workspace's logs")
+        raise StepFailed(
+            f"the {spec.verb} step died with exit code {code}", hint=f"see {log.name} in the workspace's logs"
+        )
     said = msgspec.json.decode(result.read_bytes(), type=StepResult)
     if not said.ok:
         kind = _BY_CODE.get(said.error_code or "", StepFailed)
-        raise kind(said.message or "the step failed", hint=said.hint or f"see {log.name} in the workspace's logs")
+        raise kind(
+            said.message or "the step failed", hint=said.hint or f"see {log.name} in the workspace's logs"
+        )

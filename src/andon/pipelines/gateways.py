@@ -73,7 +73,9 @@ def wait_for(
     return sorted(reached), sorted(waiting)
 
 
-def undo_at_gateways(layout: Layout, endpoint: str, *, actor: str, reason: str) -> tuple[dict[str, Any], list[str], list[str]]:
+def undo_at_gateways(
+    layout: Layout, endpoint: str, *, actor: str, reason: str
+) -> tuple[dict[str, Any], list[str], list[str]]:
     """Undo without the control plane: ask each gateway; the first answer, names that did it, names not reached.
 
     Raises:
@@ -90,8 +92,14 @@ def undo_at_gateways(layout: Layout, endpoint: str, *, actor: str, reason: str) 
     done = {name: answer for name, answer in answers.items() if answer.get("ok")}
     if not done:
         said = "; ".join(str(answer.get("message")) for answer in answers.values())
-        raise Unavailable(f"no gateway undid {endpoint!r}", hint=said or "start the workspace with 'andon up'")
-    return next(iter(done.values())), sorted(done), sorted(unreached + [name for name in answers if name not in done])
+        raise Unavailable(
+            f"no gateway undid {endpoint!r}", hint=said or "start the workspace with 'andon up'"
+        )
+    return (
+        next(iter(done.values())),
+        sorted(done),
+        sorted(unreached + [name for name in answers if name not in done]),
+    )
 
 
 def _state(path: Path) -> GatewayState:
@@ -102,4 +110,6 @@ def _state(path: Path) -> GatewayState:
     routes = answer.get("routes", {})
     if isinstance(routes, list):
         routes = {route["endpoint"]: route for route in routes}
-    return GatewayState(name=path.stem, reachable=True, pid=answer.get("pid"), boot=str(answer.get("boot")), routes=routes)
+    return GatewayState(
+        name=path.stem, reachable=True, pid=answer.get("pid"), boot=str(answer.get("boot")), routes=routes
+    )

@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import polars as pl
 
 from andon.core.canonical import Digest, canonical, digest_bytes
@@ -24,19 +23,20 @@ from andon.core.events import EventDraft
 from andon.core.ids import Node, node
 from andon.core.policy import Policy
 from andon.core.states import RunState, advance
-from andon.data.contracts import Contract, check, from_toml, infer, to_toml
+from andon.data.contracts import Contract, from_toml, infer, to_toml
+from andon.data.datasets import commit_dataset
 from andon.data.profiles import build_profile
 from andon.data.sources import redact
 from andon.data.split import Split, split
-from andon.data.datasets import commit_dataset
+from andon.data.validation import check
 from andon.monitoring.alerts import open_alert
 from andon.pipelines.code import capture_environment, materialise_code
 from andon.pipelines.executor import run_step
 from andon.pipelines.step import StepSpec
-from andon.pipelines.workspace import OpenWorkspace, in_progress
+from andon.pipelines.workspace import OpenWorkspace
 from andon.registry.evaluation import Evaluation, evaluate
 from andon.registry.packaging import Package, build_package, decode_expression, infer_signature, install, load
-from andon.registry.releases import request_release
+from andon.registry.releases import in_progress, request_release
 from andon.registry.versions import give_verdict, register_version
 from andon.store.ports import Reader, Transaction
 
@@ -57,7 +57,7 @@ def execute(ws: OpenWorkspace, run: Run, policy: Policy, fence: Fence) -> None:
         end(ws, run, "blocked", fence, error=str(error))
     except AndonError as error:
         end(ws, run, "failed", fence, error=str(error))
-    except Exception as error:  # a fault of ours must end the run, not the worker
+    except Exception as error:  # noqa: BLE001  # a fault of ours must end the run, not the worker
         (ws.layout.logs / f"run-{run.id}.log").open("a").write(traceback.format_exc())
         end(ws, run, "failed", fence, error=f"{type(error).__name__}: {error}")
     finally:
@@ -77,7 +77,13 @@ def end(ws: OpenWorkspace, run: Run, state: RunState, fence: Fence, *, error: st
 
 
 def seal_run(
-    tx: Transaction, run: Run, state: RunState, *, at: datetime, error: str | None = None, outputs: tuple[Node, ...] = ()
+    tx: Transaction,
+    run: Run,
+    state: RunState,
+    *,
+    at: datetime,
+    error: str | None = None,
+    outputs: tuple[Node, ...] = (),
 ) -> Run:
     """End a run: its params, metrics, inputs and outputs get a digest in the ledger."""
     params = {row.key: row.value for row in tx.params.select({"run": run.id}, order=("key",))}
@@ -140,7 +146,7 @@ class _LineRun:
         report = check(frame, contract)
         version = commit_dataset(
             self.ws.store, self.ws.blobs, dataset=source.name, frame=frame, source_text=redact(source.source), key=source.key,
-            contract=digest, report=self.ws.blobs.put(msgspec.json.encode(report)),
+            contract=digest, report=self.ws.blobs.put(report.encode()),
             state="valid" if report.passed else "blocked", actor=self.run.actor, at=self.ws.clock.now(),
             data_until=self.run.data_at,
         )  # fmt: skip
@@ -192,14 +198,17 @@ class _LineRun:
         profile = build_profile(parts.train, raw, time=time, window=self.policy.monitor.window)
         return build_package(
             self.ws.blobs, expressions=expressions, booster_text=(out / "model.txt").read_text(), raw_schema=signature,
-            profile_bytes=profile.to_bytes(), golden_rows=parts.holdout.sample(min(512, parts.holdout.height), seed=self.run.seed),
+            profile_bytes=profile.to_bytes(),
+            golden_rows=parts.holdout.sample(min(512, parts.holdout.height), seed=self.run.seed),
         )  # fmt: skip
 
     def live_version(self) -> ModelVersion | None:
         """The version that the endpoint serves just now."""
 
         def work(reader: Reader) -> ModelVersion | None:
-            found = reader.releases.select({"endpoint": self.policy.release.endpoint, "state": "live"}, limit=1)
+            found = reader.releases.select(
+                {"endpoint": self.policy.release.endpoint, "state": "live"}, limit=1
+            )
             return reader.model_versions.get(found[0].model_version) if found else None
 
         return self.ws.store.read(work)
@@ -219,7 +228,12 @@ class _LineRun:
         )  # fmt: skip
 
     def register(
-        self, dataset: DatasetVersion, parts: Split, package: Package, judged: Evaluation, live: ModelVersion | None
+        self,
+        dataset: DatasetVersion,
+        parts: Split,
+        package: Package,
+        judged: Evaluation,
+        live: ModelVersion | None,
     ) -> None:
         """One transaction: metrics, the version, its verdict, the run's seal and the release it asks for."""
         environment = capture_environment(self.ws.blobs)
@@ -243,7 +257,13 @@ class _LineRun:
                 evidence=evidence, against=live.id if live else None, actor=run.actor, at=at,
             )  # fmt: skip
             run = msgspec.structs.replace(run, model_version=version.id)
-            seal_run(tx, run, "finished", at=at, outputs=(node("model_version", version.id), node("verdict", verdict.id)))
+            seal_run(
+                tx,
+                run,
+                "finished",
+                at=at,
+                outputs=(node("model_version", version.id), node("verdict", verdict.id)),
+            )
             if in_progress(tx, self.policy.release.endpoint) is None:
                 request_release(
                     tx, endpoint=self.policy.release.endpoint, line=run.line, version=tx.model_versions.get(version.id),
@@ -259,7 +279,9 @@ class _LineRun:
             if source.contract and (folder / source.contract).is_file():
                 return (folder / source.contract).read_text()
         first = self.ws.store.read(
-            lambda reader: reader.dataset_versions.select({"dataset": source.name}, order=("number",), limit=1)
+            lambda reader: reader.dataset_versions.select(
+                {"dataset": source.name}, order=("number",), limit=1
+            )
         )
         return self.ws.blobs.get(first[0].contract).decode() if first and first[0].contract else None
 
@@ -275,7 +297,9 @@ class _LineRun:
 
     def _note_dataset(self, tx: Transaction, version: DatasetVersion) -> Run:
         self.fence(tx)
-        return tx.runs.change(msgspec.structs.replace(tx.runs.get(self.run.id), dataset_version=version.manifest))
+        return tx.runs.change(
+            msgspec.structs.replace(tx.runs.get(self.run.id), dataset_version=version.manifest)
+        )
 
     def _contract_alert(self, tx: Transaction, version: DatasetVersion, summary: str) -> None:
         self.fence(tx)
@@ -290,5 +314,6 @@ class _LineRun:
         for key, value in params.items():
             if tx.params.find(f"{self.run.id}/{key}") is None:
                 tx.params.add(Param(id=f"{self.run.id}/{key}", run=self.run.id, key=key, value=str(value)))
-        tx.metrics.log([Metric(run=self.run.id, key=key, value=value, at=at) for key, value in metrics.items()])
-
+        tx.metrics.log(
+            [Metric(run=self.run.id, key=key, value=value, at=at) for key, value in metrics.items()]
+        )

@@ -8,7 +8,7 @@ rows and goes on.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -26,11 +26,24 @@ from andon.monitoring.alerts import close_alert
 from andon.monitoring.recent import Recent
 from andon.monitoring.watch import Watch, Watched
 from andon.pipelines import line_run
-from andon.pipelines.code import Commit, git_commit
+from andon.pipelines.code import Commit
 from andon.pipelines.registration import source_fingerprint
-from andon.pipelines.workspace import OpenWorkspace, fire, in_progress
-from andon.registry.releases import judging, refuse, start_rolling
-from andon.rollout import Evidence, adopt, advance_step, decide, finish, gather, journal, publish, rollout_of, start, switch, undo
+from andon.pipelines.workspace import OpenWorkspace, fire
+from andon.registry.releases import in_progress, judging, refuse, start_rolling
+from andon.rollout import (
+    Evidence,
+    adopt,
+    advance_step,
+    decide,
+    finish,
+    gather,
+    journal,
+    publish,
+    rollout_of,
+    start,
+    switch,
+    undo,
+)
 from andon.store.lease import LeaseKeeper, process_holder
 from andon.store.ports import Reader, Transaction, Where
 from andon.store.predictions import commit_segment
@@ -111,13 +124,19 @@ class Reconciler:
     def _adopt_overrides(self) -> bool:
         moved = False
         overrides = journal(self.ws.layout)
-        routes = self.ws.store.read(lambda reader: {row.id: row for row in reader.routes.select()}) if overrides else {}
+        routes = (
+            self.ws.store.read(lambda reader: {row.id: row for row in reader.routes.select()})
+            if overrides
+            else {}
+        )
         for override in overrides:
             route = routes.get(override.endpoint)
             if route is None or override.epoch != route.epoch or override.id in route.adopted:
                 continue
             moved |= self.write(
-                lambda tx, override=override: adopt(tx, override, actor=self._system(tx), at=self.ws.clock.now())  # type: ignore[misc]
+                lambda tx, override=override: adopt(
+                    tx, override, actor=self._system(tx), at=self.ws.clock.now()
+                )  # type: ignore[misc]
             )
         return moved
 
@@ -136,24 +155,28 @@ class Reconciler:
 
     def _start_triggers(self, line: Line, policy: Policy) -> bool:
         """Turn the oldest trigger that waits into a run, when the line is idle."""
-        waits: dict[str, Where] = {"line": line.id, "run": None, "refused": None}
-
-        def ready(reader: Reader) -> bool:
-            told = policy.clock == "wall" or line.watermark is not None
-            return told and reader.triggers.count(waits) > 0 and not self._busy(reader, line, policy)
+        if not self.ws.store.read(lambda reader: reader.triggers.count(_waiting(line))):
+            return False
+        mark = source_fingerprint(Path(line.folder), policy.source)
 
         def work(tx: Transaction) -> bool:
-            if not ready(tx):
+            waiting = tx.triggers.select(_waiting(line), order=("created_at",), limit=1)
+            untold = policy.clock == "data" and line.watermark is None
+            if not waiting or untold or self._busy(tx, line, policy):
                 return False
-            trigger = tx.triggers.select(waits, order=("created_at",), limit=1)[0]
-            run = self._queue(tx, tx.lines.get(line.id), policy, trigger, commit)
-            tx.triggers.change(msgspec.structs.replace(trigger, run=run.id))
+            run = self._queue(tx, tx.lines.get(line.id), policy, waiting[0])
+            tx.triggers.change(msgspec.structs.replace(waiting[0], run=run.id))
+            self._note_data(tx, line, mark, run)
             return True
 
-        if not self.ws.store.read(ready):
-            return False
-        commit = git_commit(Path(line.folder))  # another program: never inside a transaction
         return self.write(work)
+
+    def _note_data(self, tx: Transaction, line: Line, mark: str | None, run: Run) -> None:
+        """The data that a run is about to read needs no trigger of its own."""
+        key = f"data:{mark}"
+        if mark is not None and not tx.triggers.count({"line": line.id, "key": key}):
+            noted = self._trigger(line, "data", key, node("run", run.id), run.data_at or run.created_at)
+            tx.triggers.add(msgspec.structs.replace(noted, run=run.id))
 
     def _queue(self, tx: Transaction, line: Line, policy: Policy, trigger: Trigger, commit: Commit) -> Run:
         at = self.ws.clock.now()
@@ -173,7 +196,9 @@ class Reconciler:
         return tx.runs.add(run)
 
     def _drive_runs(self, line: Line, policy: Policy) -> bool:
-        runs = self.ws.store.read(lambda reader: reader.runs.select({"line": line.id, "state": ["queued", "running"]}))
+        runs = self.ws.store.read(
+            lambda reader: reader.runs.select({"line": line.id, "state": ["queued", "running"]})
+        )
         moved = False
         for run in runs:
             thread = self._running.get(run.id)
@@ -198,7 +223,9 @@ class Reconciler:
             if lease is not None:
                 tx.leases.check(lease)
 
-        thread = threading.Thread(target=line_run.execute, args=(self.ws, started, policy, fence), name=f"run-{run.id}", daemon=True)
+        thread = threading.Thread(
+            target=line_run.execute, args=(self.ws, started, policy, fence), name=f"run-{run.id}", daemon=True
+        )
         self._running[run.id] = thread
         thread.start()
 
@@ -209,7 +236,12 @@ class Reconciler:
         state = advance("run", f"run {run.id}", current.state, "running")
         tx.ledger.append(
             EventDraft(
-                kind="run.started", actor=run.actor, at=at, subject=node("run", run.id), facts={"fence": fence}, data_at=run.data_at
+                kind="run.started",
+                actor=run.actor,
+                at=at,
+                subject=node("run", run.id),
+                facts={"fence": fence},
+                data_at=run.data_at,
             )
         )
         return tx.runs.change(msgspec.structs.replace(current, state=state, started_at=at, fence=fence))
@@ -221,7 +253,9 @@ class Reconciler:
             return
         state = advance("run", f"run {run.id}", current.state, "queued")
         tx.ledger.append(
-            EventDraft(kind="run.requeued", actor=run.actor, at=self.ws.clock.now(), subject=node("run", run.id))
+            EventDraft(
+                kind="run.requeued", actor=run.actor, at=self.ws.clock.now(), subject=node("run", run.id)
+            )
         )
         tx.runs.change(msgspec.structs.replace(current, state=state))
 
@@ -243,7 +277,13 @@ class Reconciler:
             order=("-created_at",), limit=1,
         )  # fmt: skip
         if not found:
-            refuse(tx, release, because="there is no verdict for this version, endpoint and policy", actor=actor, at=at)
+            refuse(
+                tx,
+                release,
+                because="there is no verdict for this version, endpoint and policy",
+                actor=actor,
+                at=at,
+            )
             return True
         verdict = found[0]
         live = tx.releases.select({"endpoint": release.endpoint, "state": "live"}, limit=1)
@@ -251,7 +291,13 @@ class Reconciler:
             refuse(tx, release, because=verdict.summary, actor=actor, at=at)
             return True
         if (live[0].model_version if live else None) != verdict.against:
-            refuse(tx, release, because="it was judged against a version that is no longer the live one", actor=actor, at=at)
+            refuse(
+                tx,
+                release,
+                because="it was judged against a version that is no longer the live one",
+                actor=actor,
+                at=at,
+            )
             return True
         route = tx.routes.find(release.endpoint)
         if route is not None and route.held:
@@ -287,7 +333,9 @@ class Reconciler:
         decision = decide(rollout, policy.release, evidence)
         if decision.action == "hold":
             return False
-        blob = self.ws.blobs.put(msgspec.json.encode({"rollout": rollout.id, "decision": decision, "evidence": evidence}))
+        blob = self.ws.blobs.put(
+            msgspec.json.encode({"rollout": rollout.id, "decision": decision, "evidence": evidence})
+        )
 
         def work(tx: Transaction) -> None:
             at, actor, row = self.ws.clock.now(), self._system(tx), tx.rollouts.get(rollout.id)
@@ -313,7 +361,9 @@ class Reconciler:
         route = self.ws.store.read(lambda reader: reader.routes.get(rollout.endpoint))
         if route.stable is None:
             raise NotFound(f"endpoint {rollout.endpoint!r} has no stable release to compare with")
-        records = (record for record in self._recent.since(rollout.data_from) if record.endpoint == rollout.endpoint)
+        records = (
+            record for record in self._recent.since(rollout.data_from) if record.endpoint == rollout.endpoint
+        )
         return gather(
             records, self._recent.labels, candidate=rollout.release, stable=route.stable,
             closed_until=self._until(line, policy), horizon=policy.monitor.label_horizon, step_from=rollout.step_from,
@@ -352,13 +402,13 @@ class Reconciler:
         return True
 
     def _wanted(self, reader: Reader, line: Line, policy: Policy) -> Trigger | None:
-        if self._busy(reader, line, policy) or reader.triggers.count({"line": line.id, "run": None, "refused": None}):
+        if self._busy(reader, line, policy) or reader.triggers.count(_waiting(line)):
             return None
         runs = reader.runs.select({"line": line.id}, order=("-created_at",), limit=1)
         now = self._until(line, policy)
-        if not runs or (runs[0].code, runs[0].policy) != (line.code, line.policy):
-            if not runs or "code" in policy.retrain.when:
-                return self._trigger(line, "code", f"code:{line.code}:{line.policy}", node("line", line.id), now)
+        changed = not runs or (runs[0].code, runs[0].policy) != (line.code, line.policy)
+        if changed and (not runs or "code" in policy.retrain.when):
+            return self._trigger(line, "code", f"code:{line.code}:{line.policy}", node("line", line.id), now)
         if not runs:
             return None
         last = runs[0].data_at or runs[0].created_at
@@ -367,7 +417,9 @@ class Reconciler:
         for alert in reader.alerts.select({"line": line.id, "state": "open"}, order=("created_at",)):
             kind = "drift" if alert.monitor == "drift" else "performance"
             if alert.subject.startswith("model_version:") and kind in policy.retrain.when:
-                return self._trigger(line, kind, f"alert:{alert.id}:{runs[0].id}", node("alert", alert.id), now)
+                return self._trigger(
+                    line, kind, f"alert:{alert.id}:{runs[0].id}", node("alert", alert.id), now
+                )
         if "data" in policy.retrain.when:
             mark = source_fingerprint(Path(line.folder), policy.source)
             if mark is not None and not reader.triggers.count({"line": line.id, "key": f"data:{mark}"}):
@@ -433,3 +485,7 @@ class Reconciler:
         return ensure_actor(
             tx, subject=f"line:{line.id}", kind="line", name=f"line {line.id}", at=self.ws.clock.now()
         ).id
+
+
+def _waiting(line: Line) -> Mapping[str, Where]:
+    return {"line": line.id, "run": None, "refused": None}

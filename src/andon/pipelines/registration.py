@@ -15,6 +15,7 @@ from andon.core.policy import FILE, Policy, SourcePolicy, read_policy
 from andon.data.sources import find_files
 from andon.pipelines.code import snapshot_code
 from andon.pipelines.workspace import OpenWorkspace
+from andon.registry.gates import check_gate
 from andon.store.ports import Transaction
 
 
@@ -26,13 +27,21 @@ def register_line(ws: OpenWorkspace, folder: Path, actor: ActorId) -> Line:
     """
     policy = read_policy(folder)
     _check_entry(policy, folder)
+    check_gate(policy.gate)
     code = snapshot_code(folder, ws.blobs)
     digest = ws.blobs.put(policy.text.encode())
 
     def work(tx: Transaction) -> Line:
         at = ws.clock.now()
         row = tx.lines.find(policy.name)
-        fresh = Line(id=policy.name, folder=str(folder.absolute()), policy=digest, code=code, actor=actor, changed_at=at)
+        fresh = Line(
+            id=policy.name,
+            folder=str(folder.absolute()),
+            policy=digest,
+            code=code,
+            actor=actor,
+            changed_at=at,
+        )
         if row is not None:
             if (row.policy, row.code, row.folder) == (digest, code, fresh.folder):
                 return row

@@ -65,10 +65,12 @@ def main(argv: list[str]) -> int:
         result = StepResult(ok=True)
     except AndonError as error:
         result = StepResult(ok=False, error_code=error.code, message=error.message, hint=error.hint)
-    except Exception as error:  # user code may raise anything; it becomes the run's error
+    except Exception as error:  # noqa: BLE001  # user code may raise anything; it becomes the run's error
         traceback.print_exc()
         where = _user_frame(error, spec.code)
-        result = StepResult(ok=False, error_code="STEP_FAILED", message=f"{type(error).__name__}: {error}{where}")
+        result = StepResult(
+            ok=False, error_code="STEP_FAILED", message=f"{type(error).__name__}: {error}{where}"
+        )
     target = Path(spec.out) / "result.json"
     target.write_bytes(msgspec.json.encode(result))
     return 0 if result.ok else 1
@@ -86,15 +88,19 @@ def load_entry(entry: str, folder: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise Invalid(
-            f"the entry {entry!r} cannot be imported: {error}", hint=f"it is looked for in the project folder as {module_name}.py"
+            f"the entry {entry!r} cannot be imported: {error}",
+            hint=f"it is looked for in the project folder as {module_name}.py",
         ) from None
     except Exception as error:
         raise Invalid(
-            f"the entry {entry!r} cannot be imported: {type(error).__name__}: {error}", hint=f"fix {module_name}.py"
+            f"the entry {entry!r} cannot be imported: {type(error).__name__}: {error}",
+            hint=f"fix {module_name}.py",
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise Invalid(f"{module_name}.py has no function {function_name!r}", hint="[line] entry is 'module:function'")
+        raise Invalid(
+            f"{module_name}.py has no function {function_name!r}", hint="[line] entry is 'module:function'"
+        )
     return function
 
 
@@ -103,17 +109,24 @@ def _ingest(spec: StepSpec) -> None:
         raise Invalid("an ingest step needs a source")
     sys.path.insert(0, spec.code)
     folder = Path(spec.code) if spec.source.source.startswith("python:") else Path(spec.project)
-    read_source(spec.source, folder, spec.until).write_parquet(Path(spec.out) / "frame.parquet", compression="lz4")
+    read_source(spec.source, folder, spec.until).write_parquet(
+        Path(spec.out) / "frame.parquet", compression="lz4"
+    )
 
 
 def _train(spec: StepSpec) -> None:
     entry = load_entry(spec.entry, spec.code)
     made = entry(pl.read_parquet(spec.rows), seed=spec.seed, **spec.params)
     if not isinstance(made, tuple) or len(made) != 2:
-        raise Invalid(f"{spec.entry} returned {type(made).__name__}", hint="it returns (feature expressions, model)")
+        raise Invalid(
+            f"{spec.entry} returned {type(made).__name__}", hint="it returns (feature expressions, model)"
+        )
     expressions, model = made
     if not hasattr(model, "model_to_string"):
-        raise Invalid(f"{spec.entry} returned a {type(model).__name__} as its model", hint="this release packages LightGBM boosters")
+        raise Invalid(
+            f"{spec.entry} returned a {type(model).__name__} as its model",
+            hint="this release packages LightGBM boosters",
+        )
     names = [expression.meta.output_name() for expression in expressions]
     if names != list(model.feature_name()):
         raise Invalid(
@@ -121,7 +134,9 @@ def _train(spec: StepSpec) -> None:
             hint="train on rows.select(expressions), in that order",
         )
     (Path(spec.out) / "model.txt").write_text(model.model_to_string())
-    (Path(spec.out) / "expressions.json").write_bytes(msgspec.json.encode([encode_expression(item) for item in expressions]))
+    (Path(spec.out) / "expressions.json").write_bytes(
+        msgspec.json.encode([encode_expression(item) for item in expressions])
+    )
 
 
 def _user_frame(error: BaseException, folder: str) -> str:

@@ -18,7 +18,6 @@ from andon.core.entities import Actor, Alert, Feedback, Line, Release, RouteRow,
 from andon.core.errors import Invalid, NotFound
 from andon.core.events import EventDraft
 from andon.core.ids import ActorId, PredictionId, ReleaseId, TriggerId, new_id, node, parse_prediction_id
-from andon.core.states import IN_PROGRESS
 from andon.core.workspace import Layout, Settings
 from andon.governance.access import ensure_actor
 from andon.governance.lineage import Impact, Why
@@ -95,7 +94,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 class OpenWorkspace:
     """A workspace opened by one process. Safe to share between threads; close it when done."""
 
-    def __init__(self, layout: Layout, settings: Settings | None = None, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, layout: Layout, settings: Settings | None = None, *, clock: Clock | None = None
+    ) -> None:
         self.layout = layout.create()
         self.settings = settings or Settings()
         self.clock = clock or SystemClock()
@@ -153,7 +154,9 @@ class OpenWorkspace:
 
         gone, back, route = self.store.write(work)
         publish(self.layout, self.store)
-        reached, unreached = gateways.wait_for(self.layout, endpoint, route.epoch, route.generation, self.clock, limit_s=2.0)
+        reached, unreached = gateways.wait_for(
+            self.layout, endpoint, route.epoch, route.generation, self.clock, limit_s=2.0
+        )
         return Undone(
             endpoint=endpoint, release=gone, back_to=back, generation=route.generation, by=actor, gateways=reached,
             unreached=unreached, seconds=self.clock.monotonic_s() - began,
@@ -194,7 +197,9 @@ class OpenWorkspace:
         unknown = [row.prediction for row in rows if not self.log.has(row.prediction)]
         if unknown:
             shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-            raise NotFound(f"no prediction {shown}", hint="nothing was recorded; send the ids that answers carried")
+            raise NotFound(
+                f"no prediction {shown}", hint="nothing was recorded; send the ids that answers carried"
+            )
 
         def work(tx: Transaction) -> int:
             known = {row.id for row in tx.feedback.select({"id": [row.id for row in rows]}, limit=len(rows))}
@@ -222,7 +227,9 @@ class OpenWorkspace:
         def look(reader: Reader) -> LineTime:
             seen = reader.cursors.find(f"seen:{line}")
             watermark = reader.lines.get(line).watermark
-            return LineTime(line=line, watermark=watermark, seen=from_us(seen.seq * 1_000_000) if seen else None)
+            return LineTime(
+                line=line, watermark=watermark, seen=from_us(seen.seq * 1_000_000) if seen else None
+            )
 
         known = self.store.read(look)
         if known.watermark is None or known.watermark < at:
@@ -269,7 +276,11 @@ class OpenWorkspace:
     def _feedback_row(self, item: FeedbackItem, actor: ActorId, source: str) -> Feedback:
         parse_prediction_id(item.prediction_id)
         if not abs(item.label) < float("inf"):
-            raise Invalid(f"the label of {item.prediction_id} is {item.label}", hint="a label is a finite number", field="label")
+            raise Invalid(
+                f"the label of {item.prediction_id} is {item.label}",
+                hint="a label is a finite number",
+                field="label",
+            )
         said = {
             "prediction": item.prediction_id.lower(),
             "label": float(item.label).hex(),
@@ -309,12 +320,6 @@ def fire(tx: Transaction, trigger: Trigger) -> Trigger:
     return tx.triggers.add(trigger)
 
 
-def in_progress(reader: Reader, endpoint: str) -> Release | None:
-    """The release that still moves on an endpoint, if any."""
-    found = reader.releases.select({"endpoint": endpoint, "state": list(IN_PROGRESS)}, limit=1)
-    return found[0] if found else None
-
-
 def _endpoint(reader: Reader, row: RouteRow) -> EndpointStatus:
     def release(ident: ReleaseId | None) -> Release | None:
         return None if ident is None else reader.releases.get(ident)
@@ -325,4 +330,13 @@ def _endpoint(reader: Reader, row: RouteRow) -> EndpointStatus:
     )  # fmt: skip
 
 
-__all__ = ["FAULTS", "EndpointStatus", "FeedbackItem", "LineTime", "OpenWorkspace", "Status", "Undone", "fire", "in_progress"]
+__all__ = [
+    "FAULTS",
+    "EndpointStatus",
+    "FeedbackItem",
+    "LineTime",
+    "OpenWorkspace",
+    "Status",
+    "Undone",
+    "fire",
+]

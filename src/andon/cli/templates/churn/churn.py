@@ -25,7 +25,10 @@ def pipeline(
     expressions = features(rows)
     table = rows.select(expressions)
     data = lgb.Dataset(
-        table.to_numpy(), rows["churned"].to_numpy(), feature_name=table.columns, categorical_feature=list(CATEGORIES)
+        table.to_numpy(),
+        rows["churned"].to_numpy(),
+        feature_name=table.columns,
+        categorical_feature=list(CATEGORIES),
     )
     settings = {
         "objective": "binary", "num_leaves": num_leaves, "learning_rate": 0.05, "seed": seed,

@@ -29,7 +29,9 @@ def departures(until: datetime | None) -> pl.DataFrame:
 def table() -> pl.DataFrame:
     """All departures of the year with what was known at scheduled departure, and when and how late each arrived."""
     flights = pl.read_csv(
-        zipfile.ZipFile(folder() / "flights.csv.zip").read("flights.csv"), null_values="NA", infer_schema_length=20_000
+        zipfile.ZipFile(folder() / "flights.csv.zip").read("flights.csv"),
+        null_values="NA",
+        infer_schema_length=20_000,
     )
     weather = pl.read_csv(folder() / "weather.csv", null_values="NA", infer_schema_length=30_000)
     planes = pl.read_csv(folder() / "planes.csv", null_values="NA", infer_schema_length=4_000)
@@ -49,7 +51,9 @@ def table() -> pl.DataFrame:
 
 def scheduled() -> pl.Expr:
     """The hour is given in UTC; the minute is the local clock's."""
-    return pl.col("time_hour").str.to_datetime(time_zone="UTC", time_unit="us") + pl.duration(minutes=pl.col("minute"))
+    return pl.col("time_hour").str.to_datetime(time_zone="UTC", time_unit="us") + pl.duration(
+        minutes=pl.col("minute")
+    )
 
 
 def arrived() -> pl.Expr:
@@ -70,5 +74,3 @@ def folder() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError('the flight data is not installed; run: pip install "andon[demo]"')
     return Path(spec.submodule_search_locations[0]) / "data"
-
-

@@ -33,7 +33,10 @@ def pipeline(
     expressions = features(rows)
     table = rows.select(expressions)
     data = lgb.Dataset(
-        table.to_numpy(), rows["late"].to_numpy(), feature_name=table.columns, categorical_feature=list(CATEGORIES)
+        table.to_numpy(),
+        rows["late"].to_numpy(),
+        feature_name=table.columns,
+        categorical_feature=list(CATEGORIES),
     )
     settings = {
         "objective": "binary", "num_leaves": num_leaves, "learning_rate": learning_rate, "seed": seed,
