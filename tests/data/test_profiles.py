@@ -18,6 +18,7 @@ from andon.data.profiles import (
     count_rows,
     distance,
     distances,
+    distances_from_rest,
     window_distances,
     window_start,
 )
@@ -72,7 +73,7 @@ def test_words_fall_into_the_cells_that_stats_says(
     assert counts == {"w": bin_counts(expected, live)}
 
 
-def test_each_window_is_compared_with_the_rest_of_the_reference() -> None:
+def test_windows_are_stretches_of_domain_time_with_their_own_counts() -> None:
     frame = traffic()
 
     profile = build_profile(frame, COLUMNS, time="at", window=DAY)
@@ -82,9 +83,59 @@ def test_each_window_is_compared_with_the_rest_of_the_reference() -> None:
     for number, start in enumerate(profile.starts):
         inside = frame.filter((pl.col("at") >= start) & (pl.col("at") < start + DAY))
         assert profile.sizes[number] == inside.height
-        counts = count_rows(profile, inside)
-        for name, column in profile.columns.items():
-            assert profile.distances[name][number] == distance(column.without(counts[name]), counts[name])
+        assert {name: profile.counts[name][number] for name in COLUMNS} == count_rows(profile, inside)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_window_of_the_reference_is_compared_with_the_rest_of_it(name: str) -> None:
+    profile = build_profile(traffic(), COLUMNS, time="at", window=DAY)
+    column, parts = profile.columns[name], profile.counts[name]
+
+    found = distances_from_rest(column, np.array([part.cells for part in parts]))
+
+    assert found.tolist() == pytest.approx(
+        [distance(column.without(part), part) for part in parts], abs=1e-12
+    )
+    assert profile.calibration(200)[name] == found.tolist()
+
+
+@given(st.lists(REALS, min_size=1, max_size=30), st.lists(WORDS, min_size=1, max_size=30), st.data())
+def test_any_part_of_a_reference_is_as_far_from_the_rest_as_stats_says(
+    numbers: list[float | None], words: list[str | None], data: st.DataObject
+) -> None:
+    for profile, values in [
+        (NumericProfile.of(_floats(numbers)), _floats(numbers)),
+        (CategoricalProfile.of(words), words),
+    ]:
+        part = bin_counts(profile, values[: data.draw(st.integers(0, len(values)))])  # type: ignore[arg-type, call-overload]
+
+        [found] = distances_from_rest(profile, np.array([part.cells])).tolist()
+
+        expected = distance(profile.without(part), part)
+        assert found == pytest.approx(expected, abs=1e-7, nan_ok=True)
+
+
+def test_fewer_rows_are_expected_to_stray_farther() -> None:
+    profile = build_profile(traffic(), COLUMNS, time="at", window=DAY)
+
+    few, many = (np.mean(profile.calibration(rows)["age"]) for rows in (10, 80))
+
+    assert few > 2 * many
+    assert profile.calibration(80) == profile.calibration(81)
+    assert profile.calibration(80, seed=1) != profile.calibration(80)
+
+
+def test_a_live_window_is_judged_by_windows_as_small_as_itself() -> None:
+    """Thinned traffic, as when only a sample of requests arrives, is as unusual as the reference's own windows are."""
+    profile = build_profile(traffic(120), COLUMNS, time="at", window=DAY)
+    fresh = traffic(200, seed=5)
+    ranks = []
+    for number in range(200):
+        found = profile.window(fresh.slice(100 * number, 20), seed=number)
+        ranks.append(np.mean([usual >= found.distances["age"] for usual in found.calibration["age"]]))
+
+    assert 0.4 < np.mean(ranks) < 0.75
+    assert np.mean(np.array(ranks) < 0.05) < 0.1
 
 
 def test_the_distance_is_ks_for_numbers_and_js_for_words() -> None:
@@ -111,10 +162,13 @@ def test_a_shift_is_farther_than_every_window_of_the_reference_and_no_shift_is_n
         pl.lit(value=True).alias("member"),
     )
 
+    found, usual = profile.window(moved), profile.window(same)
+
     for name in COLUMNS:
-        usual = profile.calibration(name)
-        assert window_distances(profile, moved)[name] > max(usual)
-        assert window_distances(profile, same)[name] < 1.5 * max(usual)
+        assert found.distances[name] > max(found.calibration[name])
+        assert found.excess[name] > 0.2
+        assert usual.distances[name] < 1.5 * max(usual.calibration[name])
+        assert usual.excess[name] < 0.1
 
 
 def test_a_burst_of_nulls_in_a_number_column_is_seen() -> None:
@@ -130,14 +184,33 @@ def test_a_window_without_rows_has_no_distance() -> None:
     profile = build_profile(traffic(), COLUMNS, time="at", window=DAY)
 
     assert all(math.isnan(found) for found in window_distances(profile, traffic().head(0)).values())
+    found = profile.window(traffic().head(0))
+    assert (found.rows, found.distances, found.calibration, found.excess) == (0, {}, {}, {})
+
+
+def test_a_column_that_no_request_brought_counts_as_null() -> None:
+    profile = build_profile(traffic(), COLUMNS, time="at", window=DAY)
+
+    found = profile.window(traffic(1).drop("age", "city"))
+
+    assert found.distances["age"] == 1
+    assert found.distances["city"] == 1
 
 
 def test_a_column_without_any_value_in_the_reference_has_a_profile_all_the_same() -> None:
     frame = traffic().with_columns(income=pl.lit(None, pl.Float64))
     profile = build_profile(frame, ["income"], time="at", window=DAY)
 
-    assert set(profile.distances["income"]) == {0.0}
+    assert set(profile.calibration(100)["income"]) == {0.0}
     assert window_distances(profile, traffic())["income"] == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_reference_of_a_single_window_has_nothing_to_calibrate_with() -> None:
+    profile = build_profile(traffic(1), ["age"], time="at", window=1000 * DAY)
+
+    assert len(profile.calibration(50)["age"]) == 1
+    assert profile.calibration(1000) == {"age": []}
+    assert profile.window(traffic(30)).distances == {}
 
 
 def test_counts_of_parts_of_a_window_add_up_to_the_window() -> None:
@@ -159,23 +232,24 @@ def test_the_order_of_rows_changes_nothing(window: timedelta | None) -> None:
     assert again == build_profile(frame, COLUMNS, time=time, window=window)
 
 
-def test_without_a_time_sixty_blocks_of_about_the_same_size_stand_in() -> None:
+def test_without_a_time_sixty_blocks_of_the_same_size_stand_in() -> None:
     profile = build_profile(traffic(60), COLUMNS)
 
-    assert (profile.window, profile.starts, len(profile.sizes)) == (None, (), 60)
-    assert 60 < min(profile.sizes) <= max(profile.sizes) < 150
+    assert (profile.window_length, profile.starts, profile.sizes) == (None, (), (100,) * 60)
+    assert build_profile(traffic().head(7), COLUMNS).sizes == (1,) * 7
 
 
-def test_windows_with_few_rows_can_be_left_out_and_old_ones_are() -> None:
-    frame = pl.DataFrame(
-        {"at": [START + hour * timedelta(hours=1) for hour in range(1200)] + [None, START], "x": [1.0] * 1202}
-    )
+def test_old_windows_are_left_out_and_small_ones_when_others_remain() -> None:
+    hours = [START + hour * timedelta(hours=1) for hour in range(700)]
+    frame = pl.DataFrame({"at": [*hours, *hours[-30:], *hours[-30:], None], "x": np.arange(761) % 9})
 
     profile = build_profile(frame, ["x"], time="at", window=timedelta(hours=1))
 
-    assert len(profile.starts) == len(profile.sizes) == 1000
-    assert profile.starts[-1] == START + timedelta(hours=1199)
-    assert profile.calibration("x", min_rows=2) == []
+    assert len(profile.starts) == len(profile.sizes) == len(profile.counts["x"]) == 500
+    assert profile.starts[-1] == hours[-1]
+    assert len(profile.calibration(1)["x"]) == 500
+    assert len(profile.calibration(6)["x"]) == 30
+    assert len(profile.calibration(60)["x"]) == 500
 
 
 @pytest.mark.parametrize(
@@ -216,8 +290,6 @@ def test_what_cannot_be_profiled_is_named() -> None:
         build_profile(frame.head(0), ["age"])
     with pytest.raises(Invalid, match="needs the length of a window"):
         build_profile(frame, ["age"], time="at")
-    with pytest.raises(Invalid, match="there is no column 'age' to profile"):
-        count_rows(build_profile(frame, ["age"]), frame.drop("age"))
 
 
 def test_live_values_as_json_brings_them_are_counted_in_the_columns_kind() -> None:

@@ -1,8 +1,9 @@
-"""A table's reference profile: what its columns looked like, and how far windows of it strayed from the rest.
+"""A table's reference profile: what its columns looked like, in the whole and in each window of it.
 
-The second part calibrates drift monitors: a live window is unusual only if it is farther from the reference than the
-reference's own windows of the same length are. Windows are stretches of domain time that begin at multiples of their length
-since 1970, for the reference and live alike; without a time column, sixty blocks of rows chosen by a stable hash stand in.
+The windows calibrate drift monitors: a live window is unusual only if it is farther from the reference than the reference's own
+windows are. They are stretches of domain time that begin at multiples of their length since 1970, for the reference and live
+alike; without a time column, sixty equal blocks of rows stand in. Because fewer rows stray farther by chance,
+the reference's windows are first thinned to as many rows as the live one has.
 
 The distance of a number column is the Kolmogorov-Smirnov distance, or the difference of the shares of nulls where that is
 larger; of a text or boolean column it is the Jensen-Shannon distance, nulls being a level. Both lie in [0, 1].
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,48 +36,117 @@ from andon.stats import (
 )
 
 FORMAT = "andon.profile/1"
-MOST_WINDOWS = 1000
+MOST_WINDOWS = 500
 """Only the newest so many windows of the reference calibrate."""
 _BLOCKS = 60
+_FEW = 20
+_STEP = 1.2
 _MICROSECOND = timedelta(microseconds=1)
 _Ints = NDArray[np.int64]
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowDistances:
+    """How far a live window is from the reference; columns without a value to compare are left out.
+
+    Attributes:
+        rows: rows of the window.
+        distances: distance of each column.
+        calibration: distances of the reference's own windows from the rest of it, each thinned to as many rows.
+        excess: by how much the distance exceeds the median of those, at least 0: the part that chance and the usual wobble
+            do not explain.
+    """
+
+    rows: int
+    distances: dict[str, float]
+    calibration: dict[str, list[float]]
+    excess: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableProfile:
-    """The profile of each column, and the distances of the reference's own windows.
+    """The profile of each column, and the counts of the reference's own windows.
+
+    Not to be shared between threads: it remembers calibrations.
 
     Attributes:
         rows: rows of the reference.
         columns: profile of each column.
         window: length of a window; None when blocks of rows stand in for windows.
-        starts: when each calibration window began, oldest first; empty for blocks.
-        sizes: rows of each calibration window.
-        distances: for each column the distance of each window to the rest of the reference; None where it has none.
+        starts: when each window began, oldest first; empty for blocks.
+        sizes: rows of each window.
+        counts: for each column the cells of each window.
     """
 
     rows: int
     columns: Mapping[str, Profile]
-    window: timedelta | None
+    window_length: timedelta | None
     starts: tuple[datetime, ...]
     sizes: tuple[int, ...]
-    distances: Mapping[str, tuple[float | None, ...]]
+    counts: Mapping[str, tuple[Counts, ...]]
+    _known: dict[tuple[int, int], dict[str, list[float]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
-    def calibration(self, column: str, *, min_rows: int = 1) -> list[float]:
-        """Distances of a column's windows with at least `min_rows` rows, oldest first, those without a distance left out."""
-        pairs = zip(self.distances[column], self.sizes, strict=True)
-        return [found for found, rows in pairs if rows >= min_rows and found is not None]
+    def window(self, frame: pl.DataFrame, *, seed: int = 0) -> WindowDistances:
+        """Compare the rows of a live window with the reference; the same rows and seed give the same answer.
+
+        Args:
+            frame: the rows; a column that is not there counts as null.
+            seed: of the thinning. One seed for all windows is quickest: calibrations are remembered by size and seed.
+
+        >>> profile = build_profile(pl.DataFrame({"c": ["a", "b"] * 300}), ["c"])
+        >>> found = profile.window(pl.DataFrame({"c": ["z"] * 8}))
+        >>> found.distances["c"], found.excess["c"] > 0.5, len(found.calibration["c"])
+        (1.0, True, 60)
+        """
+        found = {name: far for name, far in window_distances(self, frame).items() if not math.isnan(far)}
+        usual = self.calibration(frame.height, seed=seed) if found else {}
+        found = {name: far for name, far in found.items() if usual[name]}
+        return WindowDistances(
+            rows=frame.height,
+            distances=found,
+            calibration={name: usual[name] for name in found},
+            excess={name: max(0.0, far - float(np.median(usual[name]))) for name, far in found.items()},
+        )
+
+    def calibration(self, rows: int, *, seed: int = 0) -> dict[str, list[float]]:
+        """Distances of the reference's windows, thinned to about `rows` rows, from the rest of the reference, oldest first.
+
+        `rows` is rounded down in steps of a fifth, which errs towards fewer alarms. Windows of less than half of it are left
+        out if twenty others remain. Columns without any value to compare have none.
+        """
+        size = int(_STEP ** math.floor(math.log(max(rows, 1), _STEP) + 1e-9))
+        if (size, seed) not in self._known:
+            rng = np.random.default_rng([seed, size])
+            self._known[size, seed] = {name: self._thinned(name, size, rng) for name in sorted(self.columns)}
+        return self._known[size, seed]
+
+    def _thinned(self, name: str, size: int, rng: np.random.Generator) -> list[float]:
+        windows = [(part.cells, rows) for part, rows in zip(self.counts[name], self.sizes, strict=True)]
+        big = [pair for pair in windows if 2 * pair[1] >= size]
+        chosen = big if len(big) >= _FEW else windows
+        parts = [
+            cells if rows <= size else rng.multivariate_hypergeometric(cells, size, method="marginals")
+            for cells, rows in chosen
+        ]
+        if not parts:
+            return []
+        far = distances_from_rest(self.columns[name], np.array(parts, dtype=np.int64))
+        return [float(item) for item in far if not math.isnan(item)]
 
     def to_bytes(self) -> bytes:
         """JSON bytes, the same for the same profile; `from_bytes` gives it back exactly."""
+        length = self.window_length
         value = {
             "format": FORMAT,
             "rows": self.rows,
-            "window_us": None if self.window is None else self.window // _MICROSECOND,
+            "window_us": None if length is None else length // _MICROSECOND,
             "starts_us": [to_us(start) for start in self.starts],
             "sizes": list(self.sizes),
             "columns": {name: profile.to_dict() for name, profile in self.columns.items()},
-            "distances": {name: list(row) for name, row in self.distances.items()},
+            "counts": {name: [_sparse(part.cells) for part in parts] for name, parts in self.counts.items()},
         }
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
@@ -92,7 +162,7 @@ class TableProfile:
             if value["format"] != FORMAT:
                 raise Corrupt(f"the profile has the format {value['format']!r}, this Andon reads {FORMAT!r}")
             return _decoded(value)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise Corrupt(f"a reference profile cannot be read: {error}") from None
 
 
@@ -120,26 +190,24 @@ def build_profile(
     profiles = {name: _profile(_series(frame, name)) for name in columns}
     starts, number = _windows(frame, time, window)
     sizes = np.bincount(number[number >= 0], minlength=int(number.max()) + 1)
-    distances = {
-        name: _of_windows(profile, frame[name], number, len(sizes)) for name, profile in profiles.items()
-    }
     return TableProfile(
         rows=frame.height,
         columns=profiles,
-        window=window if time else None,
+        window_length=window if time else None,
         starts=starts,
         sizes=tuple(sizes.tolist()),
-        distances=distances,
+        counts={
+            name: _of_windows(profile, frame[name], number, len(sizes)) for name, profile in profiles.items()
+        },
     )
 
 
 def count_rows(profile: TableProfile, frame: pl.DataFrame) -> dict[str, Counts]:
     """Where the values of a window fall in the reference's cells: counts that add up over parts of a window.
 
-    Raises:
-        Invalid: a column of the profile is not there.
+    A column that is not there counts as null.
     """
-    return {name: _count(column, _series(frame, name)) for name, column in profile.columns.items()}
+    return {name: _count(column, _or_null(frame, name)) for name, column in profile.columns.items()}
 
 
 def distances(profile: TableProfile, counts: Mapping[str, Counts]) -> dict[str, float]:
@@ -149,9 +217,6 @@ def distances(profile: TableProfile, counts: Mapping[str, Counts]) -> dict[str, 
 
 def window_distances(profile: TableProfile, frame: pl.DataFrame) -> dict[str, float]:
     """How far the rows of a window are from the reference, for each column in [0, 1]; nan without rows.
-
-    Raises:
-        Invalid: a column of the profile is not there.
 
     >>> profile = build_profile(pl.DataFrame({"c": ["a", "b"]}), ["c"])
     >>> window_distances(profile, pl.DataFrame({"c": ["z"]}))
@@ -171,6 +236,24 @@ def distance(profile: Profile, window: Counts) -> float:
     return nulls if math.isnan(shape) else max(shape, nulls)
 
 
+def distances_from_rest(profile: Profile, parts: _Ints) -> _Floats:
+    """`distance(profile.without(part), part)` for many parts of the reference at once, shape (parts, cells)."""
+    rest = profile.reference.cells - parts
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ours, theirs = _shares(parts), _shares(rest)
+        if isinstance(profile, CategoricalProfile):
+            middle = (ours + theirs) / 2
+            terms = [np.where(side > 0, side * np.log2(side / middle), 0.0) for side in (ours, theirs)]
+            bits = (terms[0] + terms[1]).sum(axis=1) / 2
+            found: _Floats = np.sqrt(np.clip(bits, 0.0, 1.0))
+        else:
+            gap = np.cumsum(_shares(rest[:, :-1]) - _shares(parts[:, :-1]), axis=1)
+            shape = np.nan_to_num(np.abs(gap).max(axis=1), nan=0.0)
+            found = np.maximum(shape, np.abs(ours[:, -1] - theirs[:, -1]))
+    found[(parts.sum(axis=1) == 0) | (rest.sum(axis=1) == 0)] = np.nan
+    return found
+
+
 def window_start(at: datetime, window: timedelta) -> datetime:
     """Where the window that holds a time begins.
 
@@ -181,6 +264,11 @@ def window_start(at: datetime, window: timedelta) -> datetime:
     return from_us(to_us(at) // length * length)
 
 
+def _shares(counts: _Ints) -> _Floats:
+    shares: _Floats = counts / counts.sum(axis=1, keepdims=True)
+    return shares
+
+
 def _series(frame: pl.DataFrame, name: str) -> pl.Series:
     if name not in frame.columns:
         raise Invalid(
@@ -189,6 +277,10 @@ def _series(frame: pl.DataFrame, name: str) -> pl.Series:
             field=name,
         )
     return frame[name]
+
+
+def _or_null(frame: pl.DataFrame, name: str) -> pl.Series:
+    return frame[name] if name in frame.columns else pl.Series(name, [None] * frame.height, dtype=pl.Null)
 
 
 def _profile(series: pl.Series) -> Profile:
@@ -204,9 +296,9 @@ def _profile(series: pl.Series) -> Profile:
     )
 
 
-def _numbers(series: pl.Series) -> NDArray[np.float64]:
+def _numbers(series: pl.Series) -> _Floats:
     """Values as floats, nan for null and for what is no number."""
-    values: NDArray[np.float64] = series.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+    values: _Floats = series.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
     return values
 
 
@@ -241,8 +333,7 @@ def _windows(
 ) -> tuple[tuple[datetime, ...], _Ints]:
     """Where the windows begin, and for each row the number of its window (-1 for none)."""
     if time is None:
-        hashed = row_hashes(normalise(frame).get_columns())
-        return (), (hashed % np.uint64(min(_BLOCKS, frame.height))).astype(np.int64)
+        return (), _blocks(frame)
     if window is None or window <= timedelta(0):
         raise Invalid("a profile by time needs the length of a window", hint="give the monitor's window")
     length = window // _MICROSECOND
@@ -256,27 +347,43 @@ def _windows(
     return tuple(from_us(int(begin) * length) for begin in kept), place
 
 
-def _of_windows(profile: Profile, series: pl.Series, number: _Ints, windows: int) -> tuple[float | None, ...]:
-    """The distance of each window to the reference without it."""
+def _blocks(frame: pl.DataFrame) -> _Ints:
+    """Sixty blocks of equal size, drawn over the rows in the order of their hashes: the order they came in does not matter."""
+    order = np.argsort(row_hashes(normalise(frame).get_columns()), kind="stable")
+    number = np.empty(frame.height, dtype=np.int64)
+    number[order] = np.random.default_rng(0).permutation(frame.height) % min(_BLOCKS, frame.height)
+    return number
+
+
+def _of_windows(profile: Profile, series: pl.Series, number: _Ints, windows: int) -> tuple[Counts, ...]:
     cells, size = _cells(profile, series)
     inside = number >= 0
-    table = np.bincount(number[inside] * size + cells[inside], minlength=windows * size).reshape(
-        windows, size
-    )
-    parts = (Counts(profile.layout, row) for row in table)
-    found = (distance(profile.without(part), part) for part in parts)
-    return tuple(None if math.isnan(item) else item for item in found)
+    table = np.bincount(number[inside] * size + cells[inside], minlength=windows * size)
+    return tuple(Counts(profile.layout, row) for row in table.reshape(windows, size))
+
+
+def _sparse(cells: _Ints) -> list[int]:
+    """Cell, count, cell, count, ... of those that are not empty."""
+    filled = np.flatnonzero(cells)
+    flat: list[int] = np.column_stack((filled, cells[filled])).ravel().tolist()
+    return flat
 
 
 def _decoded(value: Any) -> TableProfile:
+    columns = {name: profile_from_dict(column) for name, column in value["columns"].items()}
     return TableProfile(
         rows=int(value["rows"]),
-        columns={name: profile_from_dict(column) for name, column in value["columns"].items()},
-        window=None if value["window_us"] is None else timedelta(microseconds=value["window_us"]),
+        columns=columns,
+        window_length=None if value["window_us"] is None else timedelta(microseconds=value["window_us"]),
         starts=tuple(from_us(start) for start in value["starts_us"]),
         sizes=tuple(int(size) for size in value["sizes"]),
-        distances={
-            name: tuple(None if item is None else float(item) for item in row)
-            for name, row in value["distances"].items()
+        counts={
+            name: tuple(_dense(columns[name], flat) for flat in value["counts"][name]) for name in columns
         },
     )
+
+
+def _dense(profile: Profile, flat: list[int]) -> Counts:
+    cells = np.zeros(len(profile.reference.cells), dtype=np.int64)
+    cells[flat[::2]] = flat[1::2]
+    return Counts(profile.layout, cells)
