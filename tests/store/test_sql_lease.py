@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -171,7 +172,7 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once(
 def test_a_process_that_was_killed_and_not_yet_collected_is_gone() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as victim:
         host, _, _ = process_holder().partition(":")
-        fields = open(f"/proc/{victim.pid}/stat").read().rpartition(")")[2].split()  # noqa
+        fields = Path(f"/proc/{victim.pid}/stat").read_text().rpartition(")")[2].split()
         holder = f"{host}:{victim.pid}:{fields[19]}"
         assert not holder_gone(holder)
 
