@@ -321,6 +321,45 @@ def test_a_damaged_object_is_refused_and_named(blobs: LocalBlobs, tmp_path: Path
         verify_table(blobs, table.objects)
 
 
+@pytest.mark.capability("A8")
+@given(st.data())
+@settings(max_examples=30)  # each example writes files
+def test_a_single_flipped_bit_anywhere_is_noticed(shared: LocalBlobs, data: st.DataObject) -> None:
+    table = commit_table(customers(40), shared, key=["id"])
+    name = data.draw(st.sampled_from(sorted(table.blobs())))
+    file = Path(shared.path(name))
+    whole = file.read_bytes()
+    bit = data.draw(st.integers(0, 8 * len(whole) - 1))
+    flipped = bytearray(whole)
+    flipped[bit // 8] ^= 1 << bit % 8
+    file.chmod(0o600)
+    file.write_bytes(flipped)
+
+    try:
+        with pytest.raises(Corrupt, match=name):
+            verify_table(shared, table.objects)
+    finally:
+        file.write_bytes(whole)
+    assert verify_table(shared, table.objects) == 40 * 6
+
+
+@pytest.mark.capability("A9")
+def test_every_earlier_version_can_be_opened_as_it_was(blobs: LocalBlobs) -> None:
+    frames_then = [
+        customers(3_000),
+        customers(3_000).with_columns(pl.col("age") + 1),
+        customers(3_000).drop("note"),
+        customers(2_900, seed=4),
+    ]
+    tables: list[Table] = []
+    for frame in frames_then:
+        parent = tables[-1] if tables else None
+        tables.append(commit_table(frame, blobs, key=["id"], parent=parent, target=256))
+
+    for frame, table in zip(frames_then, tables, strict=True):
+        assert_frame_equal(open_table(blobs, table.objects), frame, check_exact=True)
+
+
 def test_a_missing_object_is_named(blobs: LocalBlobs) -> None:
     table, place = _one_object(blobs)
     blobs.remove(place)

@@ -172,7 +172,7 @@ def read_table(blobs: Blobs, objects: Digest) -> Table:
         NotFound: the index or manifest is gone.
         Corrupt: one of them does not read as what it should be.
     """
-    index = _decode(blobs.get(objects), Index, INDEX_FORMAT, f"the index {objects}")
+    index = _read(blobs, objects, Index, INDEX_FORMAT, f"the index {objects}")
     manifest = read_manifest(blobs, index.manifest)
     missing = [c for f in manifest.fragments for c in f.columns if c not in index.objects]
     if missing:
@@ -187,7 +187,7 @@ def read_manifest(blobs: Blobs, digest: Digest) -> Manifest:
         NotFound: it is not stored.
         Corrupt: it is not a manifest of a format this Andon reads.
     """
-    return _decode(blobs.get(digest), Manifest, FORMAT, f"the manifest {digest}")
+    return _read(blobs, digest, Manifest, FORMAT, f"the manifest {digest}")
 
 
 def open_table(blobs: Blobs, objects: Digest, *, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -355,11 +355,11 @@ def _where(table: Table, number: int, name: str) -> str:
     return f"the object {_place(table, number, name).object} (version {table.id}, fragment {number}, column {name!r})"
 
 
-def _decode(data: bytes, form: type[T], known: str, what: str) -> T:
+def _read(blobs: Blobs, digest: Digest, form: type[T], known: str, what: str) -> T:
     try:
-        value = msgspec.json.decode(data, type=form)
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"{what} cannot be read: {error}") from None
+        value = msgspec.json.decode(blobs.get(digest), type=form)
+    except (Corrupt, msgspec.DecodeError) as error:
+        raise Corrupt(f"{what} cannot be read: {error}") from error
     if value.format != known:
         raise Corrupt(f"{what} has the format {value.format!r}, this Andon reads {known!r}")
     return value
