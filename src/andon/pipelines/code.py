@@ -29,15 +29,19 @@ class Commit(msgspec.Struct, frozen=True):
     dirty: bool | None
 
 
-def snapshot_code(folder: Path, blobs: Blobs) -> Digest:
+def snapshot_code(folder: Path, blobs: Blobs, *, but: str | None = None) -> Digest:
     """Store a project's code (Python, TOML and other small text files, no hidden folders); the manifest's digest.
+
+    `but` is left out: the contract, which has a digest of its own and is written by the first run.
 
     Raises:
         TooLarge: more than 2,000 files; a project folder was expected.
     """
     files: dict[str, Digest] = {}
     for path in sorted(_code_files(folder)):
-        files[path.relative_to(folder).as_posix()] = blobs.put(path.read_bytes())
+        name = path.relative_to(folder).as_posix()
+        if name != but:
+            files[name] = blobs.put(path.read_bytes())
     return blobs.put(canonical({"format": CODE_FORMAT, "files": files}))
 
 

@@ -122,7 +122,8 @@ class _LineRun:
         parts = split(
             frame, time=self.policy.source.time, label_time=self.policy.source.label_time,
             label=self.policy.source.label, holdout=self.policy.train.holdout, window=self.policy.train.window,
-            until=self.run.data_at, key=self.policy.source.key, seed=self.policy.train.seed,
+            until=self.run.data_at if self.policy.clock == "data" else None, key=self.policy.source.key,
+            seed=self.policy.train.seed,
         )  # fmt: skip
         package = self.train(parts)
         live = self.live_version()
@@ -275,9 +276,8 @@ class _LineRun:
 
     def _contract_text(self) -> str | None:
         source = self.policy.source
-        for folder in (Path(self.code), self.project):
-            if source.contract and (folder / source.contract).is_file():
-                return (folder / source.contract).read_text()
+        if source.contract and (self.project / source.contract).is_file():
+            return (self.project / source.contract).read_text()
         first = self.ws.store.read(
             lambda reader: reader.dataset_versions.select(
                 {"dataset": source.name}, order=("number",), limit=1

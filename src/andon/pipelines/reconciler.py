@@ -26,7 +26,7 @@ from andon.monitoring.alerts import close_alert
 from andon.monitoring.recent import Recent
 from andon.monitoring.watch import Watch, Watched
 from andon.pipelines import line_run
-from andon.pipelines.code import Commit
+from andon.pipelines.code import Commit, git_commit
 from andon.pipelines.registration import source_fingerprint
 from andon.pipelines.workspace import OpenWorkspace, fire
 from andon.registry.releases import in_progress, judging, refuse, start_rolling
@@ -155,20 +155,24 @@ class Reconciler:
 
     def _start_triggers(self, line: Line, policy: Policy) -> bool:
         """Turn the oldest trigger that waits into a run, when the line is idle."""
-        if not self.ws.store.read(lambda reader: reader.triggers.count(_waiting(line))):
-            return False
-        mark = source_fingerprint(Path(line.folder), policy.source)
+
+        def ready(reader: Reader) -> bool:
+            told = policy.clock == "wall" or line.watermark is not None
+            return told and reader.triggers.count(_waiting(line)) > 0 and not self._busy(reader, line, policy)
 
         def work(tx: Transaction) -> bool:
-            waiting = tx.triggers.select(_waiting(line), order=("created_at",), limit=1)
-            untold = policy.clock == "data" and line.watermark is None
-            if not waiting or untold or self._busy(tx, line, policy):
+            if not ready(tx):
                 return False
-            run = self._queue(tx, tx.lines.get(line.id), policy, waiting[0])
-            tx.triggers.change(msgspec.structs.replace(waiting[0], run=run.id))
+            trigger = tx.triggers.select(_waiting(line), order=("created_at",), limit=1)[0]
+            run = self._queue(tx, tx.lines.get(line.id), policy, trigger, commit)
+            tx.triggers.change(msgspec.structs.replace(trigger, run=run.id))
             self._note_data(tx, line, mark, run)
             return True
 
+        if not self.ws.store.read(ready):
+            return False
+        # Another program and files: never inside a transaction.
+        commit, mark = git_commit(Path(line.folder)), source_fingerprint(Path(line.folder), policy.source)
         return self.write(work)
 
     def _note_data(self, tx: Transaction, line: Line, mark: str | None, run: Run) -> None:

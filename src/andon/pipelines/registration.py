@@ -28,7 +28,7 @@ def register_line(ws: OpenWorkspace, folder: Path, actor: ActorId) -> Line:
     policy = read_policy(folder)
     _check_entry(policy, folder)
     check_gate(policy.gate)
-    code = snapshot_code(folder, ws.blobs)
+    code = snapshot_code(folder, ws.blobs, but=policy.source.contract)
     digest = ws.blobs.put(policy.text.encode())
 
     def work(tx: Transaction) -> Line:
