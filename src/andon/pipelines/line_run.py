@@ -30,6 +30,7 @@ from andon.data.sources import redact
 from andon.data.split import Split, split
 from andon.data.validation import check
 from andon.monitoring.alerts import open_alert
+from andon.pipelines import rehearsal
 from andon.pipelines.code import capture_environment, materialise_code
 from andon.pipelines.executor import run_step
 from andon.pipelines.step import StepSpec
@@ -179,8 +180,7 @@ class _LineRun:
         """Call the entry in a step and package what it returned."""
         rows = parts.train
         if "shuffled-labels" in self.run.faults:
-            label = self.policy.source.label
-            rows = rows.with_columns(pl.col(label).shuffle(seed=self.run.seed))
+            rows = rehearsal.shuffle_labels(rows, self.policy.source.label, seed=self.run.seed)
         rows.write_parquet(self.scratch / "train.parquet", compression="lz4")
         out = self.scratch / "train"
         run_step(
@@ -273,6 +273,8 @@ class _LineRun:
                 )  # fmt: skip
 
         self.ws.store.write(work)
+        if "broken-feature" in self.run.faults:
+            rehearsal.break_feature(self.ws, self.run.id)
 
     def _contract_text(self) -> str | None:
         source = self.policy.source

@@ -57,17 +57,23 @@ class PackagedModel:
 
 
 class StuckFeature:
-    """A model one of whose features is stuck at a value: what a broken join or a forgotten unit looks like."""
+    """A model one of whose features is stuck at a value: what a broken join or a forgotten unit looks like.
 
-    def __init__(self, package: LoadedModel, feature: str, value: float) -> None:
+    Stuck at None the feature cannot be read at all: what a live source that is down looks like.
+    """
+
+    def __init__(self, package: LoadedModel, feature: str, value: float | None) -> None:
         self.signature = package.signature
         self._package = package
+        self._feature = feature
         self._column = package.signature.features.index(feature)
         self._value = value
 
     def predict_one(self, record: dict[str, Any]) -> tuple[list[float], float]:
         """As the model, with the feature stuck."""
         values = self._package.features_one(record)
+        if self._value is None:
+            raise LookupError(f"the live source of the feature {self._feature!r} does not answer")
         values[self._column] = self._value
         return values, self._package.predict_features(values)
 
@@ -79,7 +85,7 @@ class StuckFeature:
 class _Stuck(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_version: ModelVersionId
     feature: str
-    value: float
+    value: float | None
 
 
 class _Switches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
