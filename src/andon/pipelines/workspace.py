@@ -137,19 +137,26 @@ class OpenWorkspace:
                 raise Invalid(f"{fault!r} is not a fault switch", hint="fault switches: " + ", ".join(FAULTS))
         return self.store.write(lambda tx: self._request(tx, line, actor, tuple(faults)))
 
-    def undo(self, endpoint: str, actor: ActorId, *, reason: str = "") -> Undone:
+    def undo(
+        self, endpoint: str, actor: ActorId, *, reason: str = "", release: ReleaseId | None = None
+    ) -> Undone:
         """Send an endpoint's traffic back, hold it there, and wait up to 2 s until every gateway serves the new route.
+
+        Args:
+            release: the one that should go; so a second press of the same button undoes nothing more.
 
         Raises:
             NotFound: no such endpoint.
-            Conflict: there is no release to go back to.
+            Conflict: there is no release to go back to, or `release` is not on the endpoint any more.
         """
         began = self.clock.monotonic_s()
         because = reason or "undone by a person"
         at = self.clock.now()
 
         def work(tx: Transaction) -> tuple[ReleaseId, ReleaseId, RouteRow]:
-            gone, back = undo_traffic(tx, endpoint, actor=actor, at=at, because=because, hold=True)
+            gone, back = undo_traffic(
+                tx, endpoint, actor=actor, at=at, because=because, hold=True, release=release
+            )
             return gone, back, tx.routes.get(endpoint)
 
         gone, back, route = self.store.write(work)

@@ -13,7 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from andon.core.errors import Invalid, NotFound
+from andon.core.errors import NotFound
 from andon.governance.access import Permission
 from andon.pipelines.workspace import OpenWorkspace
 from andon.web import openapi
@@ -64,20 +64,13 @@ def create_app(ws: OpenWorkspace, *, endpoints: Sequence[Endpoint] | None = None
             Middleware(Door, state=state, hosts=(ws.settings.host,)),
             Middleware(GZipMiddleware, minimum_size=1024),
         ],
-        exception_handlers={Exception: _answer, HTTPException: _answer},
+        exception_handlers={HTTPException: _nothing_there},
         lifespan=lifespan,
     )
     app.state.andon = state
     return app
 
 
-async def _answer(request: Request, error: Exception) -> Response:
-    """Every error in the one shape; the router's own too."""
-    if isinstance(error, HTTPException):
-        wrong = f"{request.method} {request.url.path[:100]}"
-        error = (
-            NotFound(f"there is nothing at {wrong}")
-            if error.status_code == 404
-            else Invalid(f"{wrong}: {error.detail}")
-        )
-    return respond(request, error, request.scope["andon"].request_id)
+async def _nothing_there(request: Request, error: Exception) -> Response:
+    """What the router itself refuses, in the shape of every other error."""
+    return respond(request, NotFound(f"there is nothing at {request.url.path[:100]}"), request.scope["andon"].request_id)

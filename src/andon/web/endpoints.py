@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 from anyio.to_thread import run_sync
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from andon.core.entities import Actor
 from andon.core.errors import AndonError, Invalid, TooLarge
 from andon.governance.access import Permission, Principal, Session
-from andon.web.errors import MethodNotAllowed
+from andon.web.errors import MethodNotAllowed, respond
 from andon.web.state import State
 
 BODY_LIMIT = 64 * 1024
@@ -110,6 +110,14 @@ class PathRoute(Route):
         self._state = state
 
     async def _answer(self, request: Request) -> Response:
+        try:
+            return await self._find(request)
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001  # what nobody expected becomes an answer too, and is logged
+            return respond(request, error, request.scope["andon"].request_id)
+
+    async def _find(self, request: Request) -> Response:
         endpoint = self.endpoints.get(request.method)
         if endpoint is None and request.method == "HEAD":
             endpoint = self._without_body()

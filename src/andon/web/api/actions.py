@@ -8,13 +8,12 @@ from typing import Annotated
 import msgspec
 
 from andon.core.entities import Release, RouteRow, Trigger
-from andon.core.errors import Conflict, Invalid
+from andon.core.errors import Invalid
+from andon.core.ids import ReleaseId
 from andon.governance.access import CODE_TTL_S, Permission
 from andon.pipelines.workspace import FeedbackItem, LineTime, Undone
-from andon.rollout.routes import route_file
 from andon.web.endpoints import Call, Endpoint
 from andon.web.login import LoginCode
-from andon.web.ui.now import undo_offer
 
 MOST_ITEMS = 10_000
 FEEDBACK_LIMIT = 4 * 2**20
@@ -35,7 +34,7 @@ class WatermarkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class UndoRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`reason` goes on record. `release` is the one that should go: when another would, nothing is undone."""
+    """`reason` goes on record. `release` is the one that should go: when it has gone already, nothing is undone."""
 
     reason: Words = ""
     release: Words | None = None
@@ -70,25 +69,8 @@ def watermark(call: Call) -> LineTime:
 
 
 def undo(call: Call) -> Undone:
-    return undo_expected(call, call.path["endpoint"], call.body.release, call.body.reason)
-
-
-def undo_expected(call: Call, endpoint: str, release: str | None, reason: str) -> Undone:
-    """Undo, when it is still the release that was looked at which would go.
-
-    Raises:
-        Conflict: the endpoint has moved on; nothing was undone.
-    """
-    ws = call.state.ws
-    if release is not None:
-        route = ws.store.read(route_file).endpoints.get(endpoint)
-        offer = undo_offer(route) if route is not None else None
-        if offer is not None and offer.release != release:
-            raise Conflict(
-                f"endpoint {endpoint!r} has moved on: an undo would now take {offer.gone} off",
-                hint="nothing was undone; look at it again",
-            )
-    return ws.undo(endpoint, call.actor.id, reason=reason)
+    wanted = None if call.body.release is None else ReleaseId(call.body.release)
+    return call.state.ws.undo(call.path["endpoint"], call.actor.id, reason=call.body.reason, release=wanted)
 
 
 def resume(call: Call) -> RouteRow:

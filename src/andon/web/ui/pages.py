@@ -10,9 +10,8 @@ from anyio.to_thread import run_sync
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from andon.core.errors import Invalid, NotFound, Unauthenticated
-from andon.core.ids import node
+from andon.core.ids import ReleaseId, node
 from andon.governance.access import SESSION_TTL_S, Permission, Principal, same
-from andon.web.api.actions import undo_expected
 from andon.web.endpoints import ANYBODY, Call, Endpoint
 from andon.web.feed import KEEPALIVE, KEEPALIVE_S, message
 from andon.web.notices import Notice
@@ -90,7 +89,10 @@ def _name(call: Call) -> str:
 
 def undo(call: Call) -> Response:
     form = read_form(call.body)
-    done = undo_expected(call, call.path["endpoint"], form.get("release"), form.get("reason", ""))
+    wanted = ReleaseId(form["release"]) if form.get("release") else None
+    done = call.state.ws.undo(
+        call.path["endpoint"], call.actor.id, reason=form.get("reason", ""), release=wanted
+    )
     gone, back = call.state.ws.store.read(
         lambda reader: [
             Names(reader).node(node("release", ident)) if ident else "nothing"
