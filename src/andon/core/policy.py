@@ -19,6 +19,7 @@ When = Literal["data", "drift", "performance", "code"]
 _DURATION = re.compile(r"(\d+)(m|h|d)\Z")
 _CHECK = re.compile(r"(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?)(?:\s+(absolute|relative))?\Z")
 _ENTRY = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)\Z")
+_WORDS = {str: "a string", int: "a whole number", float: "a number"}
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
@@ -134,7 +135,7 @@ def read_policy(folder: Path) -> Policy:
     """
     path = folder / FILE
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise PolicyError(
             f"there is no {FILE} in {folder}", hint="write one, or start a project with 'andon init NAME'"
@@ -361,9 +362,9 @@ class _Reading:
     def _get(self, table: dict[str, Any], where: str, key: str, kind: type, default: Any) -> Any:
         value = table.get(key, default)
         if value is None:
-            raise self._fault(f"{where}.{key}", "is missing", f"a {kind.__name__}", table=where)
+            raise self._fault(f"{where}.{key}", "is missing", _WORDS[kind], table=where)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise self._fault(f"{where}.{key}", f"is {value!r}", f"a {kind.__name__}")
+            raise self._fault(f"{where}.{key}", f"is {value!r}", _WORDS[kind])
         return value
 
     def _number(
@@ -381,7 +382,7 @@ class _Reading:
         if kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind or not (isinstance(value, int | float) and low <= value <= high):
-            raise self._fault(f"{where}.{key}", f"is {value!r}", f"a {kind.__name__} from {low} to {high}")
+            raise self._fault(f"{where}.{key}", f"is {value!r}", f"{_WORDS[kind]} from {low:g} to {high:g}")
         return value
 
     def _optional(self, table: dict[str, Any], where: str, key: str) -> str | None:
@@ -426,7 +427,7 @@ class _Reading:
         for number, line in enumerate(self.text.splitlines(), start=1):
             stripped = line.strip()
             if found := re.match(r"\[([^\]]+)\]", stripped):
-                current = found[1].strip()
+                current = re.sub(r"[\"']", "", found[1]).strip()
                 if wanted == current:
                     return number
             elif found := re.match(r"[\"']?([^\"'=]+?)[\"']?\s*=", stripped):

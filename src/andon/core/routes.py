@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from andon.core.canonical import Digest
-from andon.core.errors import Corrupt, Invalid
+from andon.core.errors import Corrupt
 from andon.core.ids import ModelVersionId, OverrideId, ReleaseId
 
 FORMAT = "andon.routes/1"
@@ -93,7 +93,7 @@ def decode_routes(data: bytes, key: bytes) -> RouteFile:
     """Read a route file.
 
     Raises:
-        Corrupt: it was not written with this key, or was changed or cut.
+        Corrupt: it was not written with this key, was changed or cut, or has a format that this release does not read.
     """
     routes = _decode(data, key, RouteFile, "route file")
     if routes.format != FORMAT:
@@ -110,9 +110,12 @@ def decode_override(data: bytes, key: bytes) -> Override:
     """Read one line of the override journal.
 
     Raises:
-        Corrupt: it was not written with this key, or was changed or cut.
+        Corrupt: it was not written with this key, was changed or cut, or has a format that this release does not read.
     """
-    return _decode(data, key, Override, "override")
+    override = _decode(data, key, Override, "override")
+    if override.format != OVERRIDE_FORMAT:
+        raise Corrupt(f"the override has the format {override.format!r}, this Andon reads {OVERRIDE_FORMAT!r}")
+    return override
 
 
 def newer(new: EndpointRoute, old: EndpointRoute | None) -> bool:
@@ -179,11 +182,14 @@ def _sign(body: bytes, key: bytes) -> bytes:
 def _decode(data: bytes, key: bytes, form: type[_T], what: str) -> _T:
     try:
         signed = msgspec.json.decode(data, type=_Signed)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Corrupt(f"the {what} cannot be read: {error}") from None
     if signed.alg != "hmac-sha256":
-        raise Invalid(f"the {what} is signed with {signed.alg!r}, which this gateway does not know")
+        raise Corrupt(f"the {what} is signed with {signed.alg!r}, which this release does not know")
     want = hmac.new(key, signed.body.encode(), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(want, signed.mac):
         raise Corrupt(f"the {what} was not written with this workspace's key")
-    return msgspec.json.decode(signed.body, type=form)
+    try:
+        return msgspec.json.decode(signed.body, type=form)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"the {what} cannot be read: {error}", hint="was it written by another release?") from None
