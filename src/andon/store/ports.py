@@ -129,11 +129,11 @@ class Ledger(Protocol):
     def head(self) -> tuple[int, Digest]:
         """Sequence number and hash of the newest committed event; (0, GENESIS) when there is none."""
 
-    def up(self, start: Node, *, depth: int = 12, limit: int = 10_000) -> list[Edge]:
-        """Edges that lead to a node: what it was made of, and that of what, breadth first."""
+    def up(self, start: Node, *, depth: int | None = 12, limit: int = 10_000) -> list[Edge]:
+        """Edges that lead to a node: what it was made of, and that of what, breadth first. No depth: all, oldest first."""
 
-    def down(self, start: Node, *, depth: int = 12, limit: int = 100_000) -> list[Edge]:
-        """Edges that lead away from a node: all that it was needed for."""
+    def down(self, start: Node, *, depth: int | None = 12, limit: int = 100_000) -> list[Edge]:
+        """Edges that lead away from a node: all that it was needed for, in the same orders."""
 
     def edges(self, *, after: Edge | None = None, limit: int = 1000) -> list[Edge]:
         """All edges by (src, dst), each with the first event that said it; `after` is the last of the page before."""

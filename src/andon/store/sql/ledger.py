@@ -57,10 +57,10 @@ class SqlLedger:
         row = self._session.connection.execute(select(ledger_head.c.seq, ledger_head.c.hash)).one()
         return row.seq, Digest(row.hash)
 
-    def up(self, start: Node, *, depth: int = 12, limit: int = 10_000) -> list[Edge]:
+    def up(self, start: Node, *, depth: int | None = 12, limit: int = 10_000) -> list[Edge]:
         return self._walk(start, depth, limit, here=edges.c.dst, there=edges.c.src)
 
-    def down(self, start: Node, *, depth: int = 12, limit: int = 100_000) -> list[Edge]:
+    def down(self, start: Node, *, depth: int | None = 12, limit: int = 100_000) -> list[Edge]:
         return self._walk(start, depth, limit, here=edges.c.src, there=edges.c.dst)
 
     def edges(self, *, after: Edge | None = None, limit: int = 1000) -> list[Edge]:
@@ -75,7 +75,21 @@ class SqlLedger:
     def _events(self, statement: Any) -> list[Event]:
         return [Event(**row._mapping) for row in self._session.connection.execute(statement)]
 
-    def _walk(self, start: Node, depth: int, limit: int, *, here: Any, there: Any) -> list[Edge]:
+    def _walk(self, start: Node, depth: int | None, limit: int, *, here: Any, there: Any) -> list[Edge]:
+        if depth is None:
+            return self._walk_all(start, limit, here=here, there=there)
+        return self._walk_near(start, depth, limit, here=here, there=there)
+
+    def _walk_all(self, start: Node, limit: int, *, here: Any, there: Any) -> list[Edge]:
+        """Edges met however far away, oldest first; each node is visited once."""
+        walk = select(literal(start, edges.c.src.type).label("node")).cte("walk", recursive=True)
+        walk = walk.union(select(there).join(walk, here == walk.c.node))
+        met = select(edges.c.src, edges.c.dst, edges.c.seq).join(walk, here == walk.c.node)
+        statement = met.order_by(edges.c.seq, edges.c.src, edges.c.dst).limit(limit)
+        rows = self._session.connection.execute(statement)
+        return [Edge(Node(src), Node(dst), seq) for src, dst, seq in rows]
+
+    def _walk_near(self, start: Node, depth: int, limit: int, *, here: Any, there: Any) -> list[Edge]:
         """Edges met within `depth` steps, nearest first. UNION (not UNION ALL) ends circles that retraining makes."""
         columns = (edges.c.src, edges.c.dst, edges.c.seq)
         walk = select(*columns, literal(1).label("depth")).where(here == start).cte("walk", recursive=True)
