@@ -41,6 +41,7 @@ OPEN: frozenset[str] = frozenset({"predict", "read"})
 
 _JSON = (b"content-type", b"application/json")
 _PLAIN = (_JSON, (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+_QUIET_S = 10.0
 _log = logging.getLogger("andon.gateway")
 
 
@@ -114,6 +115,7 @@ class Gateway:
         self.now_s = clock.monotonic_s
         self.bodies = Bodies(read_timeout_s, clock.monotonic_s)
         self._senders = Senders(hosts)
+        self._said_full_s = -_QUIET_S
         self._fixed: dict[str, Route] = {}
         self._named: dict[str, Route] = {}
         for route in ROUTES if routes is None else routes:
@@ -155,6 +157,8 @@ class Gateway:
             return route.handler(self, Call(name, headers, body, began_s))
         except AndonError as error:
             return self._refused(error, name)
+        except Gone:
+            raise
         except Exception:  # noqa: BLE001  # a fault of ours is answered in the one shape, and logged
             _log.exception("%s %s failed", method, path)
             return self._refused(AndonError("the gateway failed on this request", hint="see its log"), name)
@@ -178,7 +182,7 @@ class Gateway:
             request_id = error.prediction
         else:
             if isinstance(error, StorageFull):
-                _log.error("%s", error)
+                self._say_full(error)
                 status = 503
                 error = StorageFull(
                     "the prediction log is full, so this request is not answered", hint="free some disk space"
@@ -193,6 +197,12 @@ class Gateway:
         if status == 503:
             headers.append((b"retry-after", b"1"))
         return Response(status, _error_body(error, request_id), tuple(headers))
+
+    def _say_full(self, error: StorageFull) -> None:
+        """One line now and then, not one for each request that a full disk refuses."""
+        if self.now_s() - self._said_full_s > _QUIET_S:
+            self._said_full_s = self.now_s()
+            _log.error("%s", error)
 
 
 def predict(gateway: Gateway, call: Call) -> Response:
@@ -222,7 +232,7 @@ def live(gateway: Gateway, _: Call) -> Response:
 def ready(gateway: Gateway, _: Call) -> Response:
     """`GET /health/ready`: routes are known and every endpoint has its models; 503 until then, with what is missing."""
     table = gateway.state.table
-    said = {"ready": table.ready, **gateway.state.identity(), **gateway.state.condition()}
+    said = {**gateway.state.identity(), **gateway.state.condition()}
     if table.ready:
         return Response(200, msgspec.json.encode(said))
     if table.known:

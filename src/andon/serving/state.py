@@ -33,6 +33,7 @@ class GatewayState:
         """What could not be followed."""
         table = self.table
         return {
+            "ready": table.ready,
             "epoch": table.epoch,
             "seq": table.seq,
             "waiting": list(table.waiting),
