@@ -7,7 +7,7 @@ text, and infinities the words "Infinity" and "-Infinity", so that any JSON writ
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from andon.core.errors import Conflict, Invalid, SchemaTooNew
 from andon.store.ports import Value
 from andon.store.sql.backend import Backend
 from andon.store.sql.migrate import apply, make
-from andon.store.sql.migrations import MIGRATIONS
+from andon.store.sql.migrations import Migration
 
 Rows = list[dict[str, Value]]
 FIRST: Final = "schema_version"
@@ -33,7 +33,9 @@ def tables(connection: Connection) -> Iterator[tuple[str, Rows]]:
         yield table.name, [_plain(row._mapping) for row in connection.execute(statement)]
 
 
-def load(backend: Backend, given: Iterable[tuple[str, Rows]], at: datetime) -> None:
+def load(
+    backend: Backend, given: Iterable[tuple[str, Rows]], at: datetime, migrations: Sequence[Migration]
+) -> None:
     """Put what `tables` gave in the place of a new workspace's content, in one transaction, and bring it up to date.
 
     Raises:
@@ -47,8 +49,8 @@ def load(backend: Backend, given: Iterable[tuple[str, Rows]], at: datetime) -> N
         number = 0
         for name, rows in given:
             if not found:
-                number = _number(name, rows)
-                found = _emptied(backend, connection, number)
+                number = _number(name, rows, migrations[-1].number)
+                found = _emptied(backend, connection, [step for step in migrations if step.number <= number])
             if name not in found:
                 raise Invalid(f"schema {number} has no table {name!r}", hint="the backup is damaged")
             for start in range(0, len(rows), _MANY):
@@ -56,7 +58,7 @@ def load(backend: Backend, given: Iterable[tuple[str, Rows]], at: datetime) -> N
                 connection.execute(found[name].insert(), some)
         if not found:
             raise Invalid("there is nothing to load", hint="the backup is damaged")
-        apply(backend, connection, number, at)
+        apply(backend, connection, number, at, migrations)
         backend.check_references(connection)
 
 
@@ -76,10 +78,9 @@ def _check_empty(connection: Connection) -> None:
             )
 
 
-def _number(name: str, rows: Rows) -> int:
+def _number(name: str, rows: Rows, newest: int) -> int:
     if name != FIRST or not rows:
         raise Invalid(f"the first table is {name!r}, not {FIRST!r}", hint="the backup is damaged")
-    newest = MIGRATIONS[-1].number
     number = max(int(str(row["number"])) for row in rows)
     if number > newest:
         raise SchemaTooNew(
@@ -88,14 +89,13 @@ def _number(name: str, rows: Rows) -> int:
     return number
 
 
-def _emptied(backend: Backend, connection: Connection, number: int) -> dict[str, Table]:
-    """The tables of a schema, empty and made anew."""
+def _emptied(backend: Backend, connection: Connection, steps: Sequence[Migration]) -> dict[str, Table]:
+    """The tables that some steps make, empty and new."""
     metadata = MetaData()
     metadata.reflect(connection)
     metadata.drop_all(connection)
-    for step in MIGRATIONS:
-        if step.number <= number:
-            make(backend, connection, step)
+    for step in steps:
+        make(backend, connection, step)
     return {table.name: table for table in _found(connection)}
 
 

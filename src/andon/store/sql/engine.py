@@ -11,7 +11,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar, cast
 
@@ -27,6 +27,7 @@ from andon.store.sql import dump
 from andon.store.sql.backend import Backend, Fault
 from andon.store.sql.collection import Session
 from andon.store.sql.ledger import locked_head, seal
+from andon.store.sql.migrations import MIGRATIONS, Migration
 from andon.store.sql.schema import events
 from andon.store.sql.view import SqlView
 
@@ -46,14 +47,22 @@ class SqlStore:
 
     Args:
         backend: the database.
+        clock: for the time of what the store does by itself.
+        migrations: the schema's history, whose last step the database is at.
         salt: makes a fresh salt for each note.
     """
 
     def __init__(
-        self, backend: Backend, clock: Clock, *, salt: Callable[[], str] = lambda: secrets.token_hex(16)
+        self,
+        backend: Backend,
+        clock: Clock,
+        *,
+        migrations: Sequence[Migration] = MIGRATIONS,
+        salt: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._backend = backend
         self._clock = clock
+        self._migrations = migrations
         self._salt = salt
         self._pid = os.getpid()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -91,7 +100,7 @@ class SqlStore:
     def load(self, tables: Iterable[tuple[str, list[dict[str, Value]]]]) -> None:
         self._check()
         try:
-            dump.load(self._backend, tables, self._clock.now())
+            dump.load(self._backend, tables, self._clock.now(), self._migrations)
         except DBAPIError as error:
             raise self._backend.explain(error) from error
 

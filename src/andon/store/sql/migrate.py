@@ -42,14 +42,14 @@ def migrate(
     last = migrations[-1].number
     if _behind(backend, last) is None:
         return last
-    with backend.alone():
+    with backend.alone(), backend.turn():
         have = _behind(backend, last)
         if have is None:
             return last
+        at = clock.now()
         if have:
-            backend.save(layout.backups, f"before-schema-{last}", clock.now())
-        with backend.turn(), backend.admin.connect() as connection, connection.begin():
-            at = clock.now()
+            backend.save(layout.backups, f"before-schema-{last}", at)
+        with backend.admin.connect() as connection, connection.begin():
             apply(backend, connection, have, at, migrations)
             if not have:
                 _begin(backend, connection, layout.project.name or WORKSPACE_ID, last, at)
@@ -65,24 +65,22 @@ def apply(
     migrations: Sequence[Migration] = MIGRATIONS,
 ) -> None:
     """Take the steps after `have`, and say so in the ledger if there is one."""
-    for step in steps(have, migrations):
+    for step in migrations:
+        if step.number <= have:
+            continue
         make(backend, connection, step)
         row = {"number": step.number, "name": step.name, "applied_at": at}
         connection.execute(schema_version.insert(), row)
         if have:
-            facts: dict[str, Fact] = {"from": step.number - 1, "to": step.number, "name": step.name}
+            facts: dict[str, Fact] = {"from": have, "to": step.number, "name": step.name}
             _tell(backend, connection, [_event("workspace.migrated", at, facts)])
+            have = step.number
 
 
 def make(backend: Backend, connection: Connection, step: Migration) -> None:
     """Run the statements of one step."""
     for statement in step.statements:
-        connection.exec_driver_sql(backend.spell(statement))
-
-
-def steps(have: int, migrations: Sequence[Migration] = MIGRATIONS) -> list[Migration]:
-    """The steps that are still to be taken."""
-    return [step for step in migrations if step.number > have]
+        connection.exec_driver_sql(backend.spell(statement.strip()))
 
 
 def version(connection: Connection) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy.exc import DBAPIError
+
 from andon.core.clock import Clock
 from andon.core.workspace import Layout, Settings
 from andon.store.sql.backend import Backend
@@ -22,10 +24,12 @@ def open_sql(
     backend = _backend(layout, settings)
     try:
         migrate(backend, layout, clock, migrations)
-    except BaseException:
+    except BaseException as error:
         backend.close()
+        if isinstance(error, DBAPIError):
+            raise backend.explain(error) from error
         raise
-    return SqlStore(backend, clock)
+    return SqlStore(backend, clock, migrations=migrations)
 
 
 def _backend(layout: Layout, settings: Settings) -> Backend:

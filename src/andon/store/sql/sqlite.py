@@ -6,6 +6,7 @@ Every commit is on disk before it is answered (`synchronous=FULL`; with NORMAL a
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import resource
 import sqlite3
@@ -28,7 +29,9 @@ from andon.store.sql.collection import Session
 BUSY_S: Final = 30.0
 WAL_PAGES: Final = 1000
 WAL_BYTES: Final = 64 * 2**20
-"""The write-ahead log is cut back to this size; beyond it readers are waited for."""
+"""The write-ahead log is cut back to this size."""
+CUT_EVERY_S: Final = 1.0
+"""How often cutting it is tried while a reader that takes long keeps it from being cut."""
 
 _PRAGMAS: Final = (
     "journal_mode = wal",
@@ -61,6 +64,7 @@ class Sqlite:
         self.writer = _engine(path, begin="BEGIN IMMEDIATE", foreign_keys=True, one_thread=True)
         self.reader = _engine(path, begin="BEGIN", foreign_keys=True, query_only=True)
         self.admin = _engine(path, begin="BEGIN IMMEDIATE", foreign_keys=False, pooled=False)
+        self._cut_s = -math.inf
         self._turnstile = _Turnstile(path.with_name(path.name + ".turn"), path.with_name(path.name + ".next"))
 
     def session(self, connection: Connection, *, writable: bool) -> Session:
@@ -80,9 +84,14 @@ class Sqlite:
             large = self._wal.stat().st_size > WAL_BYTES
         except FileNotFoundError:
             return
-        if large:
+        if large and time.monotonic() - self._cut_s > CUT_EVERY_S:
+            self._cut_s = time.monotonic()
             with self.admin.connect() as connection:
-                connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(truncate)")  # type: ignore[union-attr]
+                driver: Any = connection.connection.driver_connection
+                driver.execute(
+                    "PRAGMA busy_timeout = 0"
+                )  # a reader that still needs the log is not waited for
+                driver.execute("PRAGMA wal_checkpoint(truncate)").close()
 
     def judge(self, error: DBAPIError) -> Fault:
         code = getattr(error.orig, "sqlite_errorcode", None)
@@ -164,6 +173,7 @@ class _Turnstile:
     def __init__(self, turn: Path, following: Path) -> None:
         self._turn = os.open(turn, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._next = os.open(following, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._open: tuple[int, ...] = (self._turn, self._next)
 
     def enter(self) -> None:
         deadline = time.monotonic() + BUSY_S
@@ -177,7 +187,8 @@ class _Turnstile:
         fcntl.flock(self._turn, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        for descriptor in (self._turn, self._next):
+        open_ones, self._open = self._open, ()
+        for descriptor in open_ones:
             os.close(descriptor)
 
 

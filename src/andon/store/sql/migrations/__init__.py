@@ -13,7 +13,7 @@ from andon.store.sql.migrations import m0001_first
 
 
 class Migration(NamedTuple):
-    """One step of the schema. Numbers count from 1 without gaps."""
+    """One step of the schema. Numbers rise."""
 
     number: int
     name: str
