@@ -19,6 +19,8 @@ from andon.data.profiles import (
     distance,
     distances,
     distances_from_rest,
+    effect,
+    effects_from_rest,
     window_distances,
     window_start,
 )
@@ -113,6 +115,9 @@ def test_any_part_of_a_reference_is_as_far_from_the_rest_as_stats_says(
 
         expected = distance(profile.without(part), part)
         assert found == pytest.approx(expected, abs=1e-7, nan_ok=True)
+        if not math.isnan(found):
+            [size] = effects_from_rest(profile, np.array([part.cells])).tolist()
+            assert size == pytest.approx(effect(profile.without(part), part), rel=1e-9, abs=1e-7)
 
 
 def test_fewer_rows_are_expected_to_stray_farther() -> None:
@@ -171,6 +176,23 @@ def test_a_shift_is_farther_than_every_window_of_the_reference_and_no_shift_is_n
         assert usual.excess[name] < 0.1
 
 
+def test_the_effect_of_a_shift_is_how_far_values_moved_in_deviations() -> None:
+    """A quarter of a deviation is material however many rows say so; less than what chance alone does is nothing."""
+    rng = np.random.default_rng(4)
+    at = [START + timedelta(minutes=number) for number in range(90 * 1440)]
+    profile = build_profile(
+        pl.DataFrame({"at": at, "x": rng.normal(size=len(at))}), ["x"], time="at", window=DAY
+    )
+
+    for rows in (100, 300, 5000):
+        moved, same = (
+            profile.window(pl.DataFrame({"x": rng.normal(mean, size=rows)})) for mean in (0.25, 0.0)
+        )
+        assert 0.12 < moved.excess["x"] < 0.4
+        assert moved.effects["x"] == pytest.approx(0.25, abs=0.15)
+        assert same.excess["x"] < 0.1
+
+
 def test_a_burst_of_nulls_in_a_number_column_is_seen() -> None:
     profile = build_profile(traffic(), ["income"])
     burst = traffic(1, seed=8).with_columns(pl.when(pl.col("age") < 60).then("income").alias("income"))
@@ -185,7 +207,13 @@ def test_a_window_without_rows_has_no_distance() -> None:
 
     assert all(math.isnan(found) for found in window_distances(profile, traffic().head(0)).values())
     found = profile.window(traffic().head(0))
-    assert (found.rows, found.distances, found.calibration, found.excess) == (0, {}, {}, {})
+    assert (found.rows, found.distances, found.calibration, found.excess, found.effects) == (
+        0,
+        {},
+        {},
+        {},
+        {},
+    )
 
 
 def test_a_column_that_no_request_brought_counts_as_null() -> None:

@@ -7,6 +7,10 @@ the reference's windows are first thinned to as many rows as the live one has.
 
 The distance of a number column is the Kolmogorov-Smirnov distance, or the difference of the shares of nulls where that is
 larger; of a text or boolean column it is the Jensen-Shannon distance, nulls being a level. Both lie in [0, 1].
+
+A distance tells best whether there is a difference; how much it matters is the effect. For a number column that is how far its
+values moved on average, in the reference's standard deviations (Wasserstein-1), or the difference of the shares of nulls
+where that is larger; for a text or boolean column it is the distance itself.
 """
 
 from __future__ import annotations
@@ -33,12 +37,16 @@ from andon.stats import (
     js_distance,
     ks_distance,
     profile_from_dict,
+    w1_over_std,
 )
 
 FORMAT = "andon.profile/1"
 MOST_WINDOWS = 500
 """Only the newest so many windows of the reference calibrate."""
+BINS = 64
+"""Cells of a number column, about: enough to see any shift that matters, and a few hundred kilobytes for a season of windows."""
 _BLOCKS = 60
+_FARTHEST = 64.0
 _FEW = 20
 _STEP = 1.2
 _MICROSECOND = timedelta(microseconds=1)
@@ -54,13 +62,15 @@ class WindowDistances:
         rows: rows of the window.
         distances: distance of each column.
         calibration: distances of the reference's own windows from the rest of it, each thinned to as many rows.
-        excess: by how much the distance exceeds the median of those, at least 0: the part that chance and the usual wobble
-            do not explain.
+        effects: effect of each column.
+        excess: by how much the effect exceeds the median effect of those windows, at least 0: the part that chance and the
+            usual wobble do not explain.
     """
 
     rows: int
     distances: dict[str, float]
     calibration: dict[str, list[float]]
+    effects: dict[str, float]
     excess: dict[str, float]
 
 
@@ -85,7 +95,7 @@ class TableProfile:
     starts: tuple[datetime, ...]
     sizes: tuple[int, ...]
     counts: Mapping[str, tuple[Counts, ...]]
-    _known: dict[tuple[int, int], dict[str, list[float]]] = field(
+    _known: dict[tuple[int, int], dict[str, tuple[list[float], list[float]]]] = field(
         default_factory=dict, repr=False, compare=False
     )
 
@@ -101,14 +111,19 @@ class TableProfile:
         >>> found.distances["c"], found.excess["c"] > 0.5, len(found.calibration["c"])
         (1.0, True, 60)
         """
-        found = {name: far for name, far in window_distances(self, frame).items() if not math.isnan(far)}
-        usual = self.calibration(frame.height, seed=seed) if found else {}
-        found = {name: far for name, far in found.items() if usual[name]}
+        counts = count_rows(self, frame)
+        found = {name: far for name, far in distances(self, counts).items() if not math.isnan(far)}
+        usual = self._calibrated(frame.height, seed) if found else {}
+        found = {name: far for name, far in found.items() if usual[name][0]}
+        effects = {name: effect(self.columns[name], counts[name]) for name in found}
         return WindowDistances(
             rows=frame.height,
             distances=found,
-            calibration={name: usual[name] for name in found},
-            excess={name: max(0.0, far - float(np.median(usual[name]))) for name, far in found.items()},
+            calibration={name: usual[name][0] for name in found},
+            effects=effects,
+            excess={
+                name: max(0.0, size - float(np.median(usual[name][1]))) for name, size in effects.items()
+            },
         )
 
     def calibration(self, rows: int, *, seed: int = 0) -> dict[str, list[float]]:
@@ -117,13 +132,17 @@ class TableProfile:
         `rows` is rounded down in steps of a fifth, which errs towards fewer alarms. Windows of less than half of it are left
         out if twenty others remain. Columns without any value to compare have none.
         """
+        return {name: far for name, (far, _) in self._calibrated(rows, seed).items()}
+
+    def _calibrated(self, rows: int, seed: int) -> dict[str, tuple[list[float], list[float]]]:
+        """Distances and effects of the reference's windows, thinned to about `rows` rows."""
         size = int(_STEP ** math.floor(math.log(max(rows, 1), _STEP) + 1e-9))
         if (size, seed) not in self._known:
             rng = np.random.default_rng([seed, size])
             self._known[size, seed] = {name: self._thinned(name, size, rng) for name in sorted(self.columns)}
         return self._known[size, seed]
 
-    def _thinned(self, name: str, size: int, rng: np.random.Generator) -> list[float]:
+    def _thinned(self, name: str, size: int, rng: np.random.Generator) -> tuple[list[float], list[float]]:
         windows = [(part.cells, rows) for part, rows in zip(self.counts[name], self.sizes, strict=True)]
         big = [pair for pair in windows if 2 * pair[1] >= size]
         chosen = big if len(big) >= _FEW else windows
@@ -132,9 +151,11 @@ class TableProfile:
             for cells, rows in chosen
         ]
         if not parts:
-            return []
-        far = distances_from_rest(self.columns[name], np.array(parts, dtype=np.int64))
-        return [float(item) for item in far if not math.isnan(item)]
+            return [], []
+        table = np.array(parts, dtype=np.int64)
+        far = distances_from_rest(self.columns[name], table)
+        there = ~np.isnan(far)
+        return far[there].tolist(), effects_from_rest(self.columns[name], table)[there].tolist()
 
     def to_bytes(self) -> bytes:
         """JSON bytes, the same for the same profile; `from_bytes` gives it back exactly."""
@@ -254,6 +275,49 @@ def distances_from_rest(profile: Profile, parts: _Ints) -> _Floats:
     return found
 
 
+def effect(profile: Profile, window: Counts) -> float:
+    """How large the difference of one column is, as this module's first lines say; at most 64, nan without rows.
+
+    >>> profile = build_profile(pl.DataFrame({"x": [0.0, 2.0]}), ["x"]).columns["x"]
+    >>> effect(profile, _count(profile, pl.Series([2.0])))
+    1.0
+    """
+    if isinstance(profile, CategoricalProfile):
+        return js_distance(profile, window)
+    if not window.total or not profile.n + profile.nulls:
+        return math.nan
+    nulls = abs(window.nulls / window.total - profile.nulls / (profile.n + profile.nulls))
+    moved = w1_over_std(profile, window)
+    return nulls if math.isnan(moved) else min(max(moved, nulls), _FARTHEST)
+
+
+def effects_from_rest(profile: Profile, parts: _Ints) -> _Floats:
+    """`effect(profile.without(part), part)` for many parts of the reference at once, shape (parts, cells)."""
+    if isinstance(profile, CategoricalProfile):
+        return distances_from_rest(profile, parts)
+    rest = profile.reference.cells - parts
+    with np.errstate(invalid="ignore", divide="ignore"):
+        nulls = np.abs(_shares(parts)[:, -1] - _shares(rest)[:, -1])
+        gap = np.cumsum((_shares(rest[:, :-1]) - _shares(parts[:, :-1]))[:, :-1], axis=1)
+    found: _Floats = np.minimum(np.fmax(_areas(gap, profile), nulls), _FARTHEST)
+    return found
+
+
+def _areas(gap: _Floats, profile: NumericProfile) -> _Floats:
+    """The area between distribution functions that differ by `gap` at the edges, in standard deviations; nan for none."""
+    if profile.std is None:
+        return np.full(len(gap), np.nan)
+    if profile.std == 0.0:
+        far = np.abs(gap).max(axis=1)
+        return np.where(np.isnan(far), np.nan, np.where(far > 0.0, _FARTHEST, 0.0))
+    left, right = np.abs(gap[:, :-1]), np.abs(gap[:, 1:])
+    both = left + right
+    crossed = np.divide(left**2 + right**2, both, out=np.zeros_like(both), where=both > 0.0)
+    height = np.where(gap[:, :-1] * gap[:, 1:] < 0.0, crossed, both) / 2.0
+    areas: _Floats = height @ np.diff(profile.edges / profile.std)
+    return areas
+
+
 def window_start(at: datetime, window: timedelta) -> datetime:
     """Where the window that holds a time begins.
 
@@ -286,7 +350,7 @@ def _or_null(frame: pl.DataFrame, name: str) -> pl.Series:
 def _profile(series: pl.Series) -> Profile:
     dtype = series.dtype
     if dtype.is_numeric():
-        return NumericProfile.of(_numbers(series))
+        return NumericProfile.of(_numbers(series), bins=BINS)
     if dtype == pl.Boolean or isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
         return CategoricalProfile.of(_texts(series).to_list())
     raise Invalid(
