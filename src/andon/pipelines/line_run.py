@@ -7,6 +7,7 @@ leaves nothing that counts and is simply begun again.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import traceback
 from collections.abc import Callable, Mapping
@@ -41,28 +42,44 @@ from andon.registry.releases import in_progress, request_release
 from andon.registry.versions import give_verdict, register_version
 from andon.store.ports import Reader, Transaction
 
+log = logging.getLogger("andon.worker")
 Fence = Callable[[Transaction], None]
 """Raises LeaseLost inside a transaction when another worker has taken over."""
 
 
 def execute(ws: OpenWorkspace, run: Run, policy: Policy, fence: Fence) -> None:
-    """Carry a running run to its end; whatever happens is written down as its outcome."""
-    scratch = ws.layout.scratch / run.id
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    """Carry a running run to its end; whatever happens is written down as its outcome.
+
+    What cannot be written down leaves the run running, and the reconciler begins it again.
+    """
+    # Named by the fence too: a worker that was away for long must not touch what the next one works on.
+    scratch = ws.layout.scratch / f"{run.id}-{run.fence}"
+    for left in ws.layout.scratch.glob(f"{run.id}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        scratch.mkdir(parents=True)
+        _carry(ws, run, policy, fence, scratch)
+    except LeaseLost:
+        pass  # the worker that took over begins the run again
+    except (AndonError, OSError) as error:
+        log.error("run %s could not be ended: %s", run.id, error)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _carry(ws: OpenWorkspace, run: Run, policy: Policy, fence: Fence, scratch: Path) -> None:
     try:
         _LineRun(ws, run, policy, fence, scratch).go()
     except LeaseLost:
-        pass  # the worker that took over begins the run again
+        raise
     except ContractBroken as error:
         end(ws, run, "blocked", fence, error=str(error))
     except AndonError as error:
         end(ws, run, "failed", fence, error=str(error))
     except Exception as error:  # noqa: BLE001  # a fault of ours must end the run, not the worker
-        (ws.layout.logs / f"run-{run.id}.log").open("a").write(traceback.format_exc())
+        with (ws.layout.logs / f"run-{run.id}.log").open("a") as file:
+            file.write(traceback.format_exc())
         end(ws, run, "failed", fence, error=f"{type(error).__name__}: {error}")
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def end(ws: OpenWorkspace, run: Run, state: RunState, fence: Fence, *, error: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -57,7 +58,8 @@ def _drive(ws: OpenWorkspace, stop: threading.Event) -> None:
 
 def _watch_parent(descriptor: int, stop: threading.Event) -> None:
     """The supervisor holds the other end; when it is gone, so are we."""
-    os.read(descriptor, 1)
+    # Not a plain read: the pipe is shared with processes whose event loops have made it non-blocking.
+    select.select([descriptor], [], [])
     stop.set()
 
 
