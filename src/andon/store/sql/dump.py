@@ -30,7 +30,7 @@ def tables(connection: Connection) -> Iterator[tuple[str, Rows]]:
     """Every table there is with all its rows by primary key: `schema_version` first, then so that references lead back."""
     for table in _found(connection):
         statement = select(table).order_by(*table.primary_key.columns)
-        yield table.name, [_plain(row._mapping) for row in connection.execute(statement)]
+        yield str(table.name), [_plain(row._mapping) for row in connection.execute(statement)]
 
 
 def load(
@@ -101,7 +101,7 @@ def _emptied(backend: Backend, connection: Connection, steps: Sequence[Migration
 
 def _plain(row: Any) -> dict[str, Value]:
     return {
-        name: ("Infinity" if value > 0 else "-Infinity")
+        str(name): ("Infinity" if value > 0 else "-Infinity")
         if isinstance(value, float) and math.isinf(value)
         else value
         for name, value in row.items()
