@@ -16,6 +16,7 @@ from types import FrameType
 
 import msgspec
 import uvicorn
+from starlette.applications import Starlette
 
 from andon.core.errors import AndonError, PortInUse
 from andon.core.workspace import Layout, settings_from
@@ -77,15 +78,20 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def serve(ws: OpenWorkspace, sock: socket.socket, *, parent: int | None = None) -> None:
-    """Answer until told to stop."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    app = create_app(ws)
-    config = uvicorn.Config(
+def configure(app: Starlette) -> uvicorn.Config:
+    """How uvicorn serves the application: bounded headers, no proxy headers believed, and an end to every wait."""
+    return uvicorn.Config(
         app, loop="auto", http="h11", ws="none", lifespan="on", log_config=None, access_log=False, server_header=False,
         proxy_headers=False, timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=30,
         h11_max_incomplete_event_size=HEADER_LIMIT,
     )  # fmt: skip
+
+
+def serve(ws: OpenWorkspace, sock: socket.socket, *, parent: int | None = None) -> None:
+    """Answer until told to stop."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    app = create_app(ws)
+    config = configure(app)
     server = Server(config, app.state.andon)
 
     async def run() -> None:
@@ -103,6 +109,8 @@ def serve(ws: OpenWorkspace, sock: socket.socket, *, parent: int | None = None) 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Open the workspace and serve it; exit codes are those of the errors."""
     options = _options(arguments)
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has stopped
+        signal.signal(number, lambda *_: sys.exit(0))
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )

@@ -71,6 +71,8 @@ def create_app(ws: OpenWorkspace, *, endpoints: Sequence[Endpoint] | None = None
     return app
 
 
-async def _nothing_there(request: Request, error: Exception) -> Response:
+async def _nothing_there(request: Request, _: Exception) -> Response:
     """What the router itself refuses, in the shape of every other error."""
-    return respond(request, NotFound(f"there is nothing at {request.url.path[:100]}"), request.scope["andon"].request_id)
+    return respond(
+        request, NotFound(f"there is nothing at {request.url.path[:100]}"), request.scope["andon"].request_id
+    )

@@ -40,13 +40,18 @@ class Feed:
     def listener(self) -> Iterator[None]:
         """Keep the poll going while a stream is open."""
         self._listeners += 1
-        if self._task is None or self._task.done():
+        if not self.running:
             self._error = None
             self._task = asyncio.get_running_loop().create_task(self._poll())
         try:
             yield
         finally:
             self._listeners -= 1
+
+    @property
+    def running(self) -> bool:
+        """Whether the ledger is polled just now."""
+        return self._task is not None and not self._task.done()
 
     async def after(self, seq: int, *, limit_s: float) -> int:
         """Wait until the head is beyond `seq`, the feed closes or `limit_s` seconds pass; the head comes back."""

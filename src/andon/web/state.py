@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 import msgspec
 
-from andon.core.errors import Forbidden, Unauthenticated, Unavailable
+from andon.core.errors import AndonError, Forbidden, Unauthenticated, Unavailable
 from andon.core.events import EventDraft
 from andon.core.ids import node
 from andon.governance.access import (
@@ -24,6 +25,8 @@ from andon.pipelines.workspace import OpenWorkspace
 from andon.web.feed import Feed
 from andon.web.notices import Notices
 from andon.web.traffic import Traffic
+
+log = logging.getLogger("andon.web")
 
 COOKIE = "andon_session"
 MOST_STREAMS = 64
@@ -124,6 +127,8 @@ class Streams:
                 if session is not None and not self._sessions.alive(session):
                     return
                 yield chunk
+        except AndonError as error:
+            log.warning("a stream ends: %s", error)  # its reader comes back by itself
         finally:
             self.count -= 1
             if isinstance(stream, AsyncGenerator):
