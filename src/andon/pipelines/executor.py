@@ -45,7 +45,7 @@ def run_step(
     with log.open("ab") as output:
         try:
             code = subprocess.run(
-                [sys.executable, "-m", "andon.pipelines.step", str(spec_file)],
+                [sys.executable, "-m", "andon.pipelines.step", str(spec_file), str(os.getpid())],
                 env=allowed, cwd=out, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=timeout_s, check=False,
             ).returncode  # fmt: skip
         except subprocess.TimeoutExpired:

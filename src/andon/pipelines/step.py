@@ -1,4 +1,4 @@
-"""One step of a run, in a process of its own: `python -m andon.pipelines.step SPEC`.
+"""One step of a run, in a process of its own: `python -m andon.pipelines.step SPEC PARENT`.
 
 User code runs here and nowhere else. The process sees an allow-list of environment variables, the code snapshot, its input
 files and an output folder; no database and no credentials. It ends with its parent. What it has to say is in `result.json`.
@@ -56,9 +56,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main(argv: list[str]) -> int:
-    """Run the step of a spec file; 0 when it succeeded."""
-    parent = os.getppid()
-    _die_with_parent(parent)
+    """Run the step of a spec file for the process with the id PARENT; 0 when it succeeded."""
+    _die_with_parent(int(argv[2]))
     spec = msgspec.json.decode(Path(argv[1]).read_bytes(), type=StepSpec)
     try:
         (_ingest if spec.verb == "ingest" else _train)(spec)
