@@ -10,9 +10,8 @@ import pytest
 
 from andon.core.errors import Unavailable
 from andon.core.ids import node
-from andon.web import feed, state
+from andon.web import feed, pages, state
 from andon.web.feed import message, position
-from andon.web.ui import pages
 from tests.web.client import EventStream
 from tests.web.conftest import Control
 

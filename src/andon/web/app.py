@@ -16,13 +16,12 @@ from starlette.responses import Response
 from andon.core.errors import NotFound
 from andon.governance.access import Permission
 from andon.pipelines.workspace import OpenWorkspace
-from andon.web import openapi
+from andon.web import openapi, pages
 from andon.web.api import actions, reads
 from andon.web.door import Door
 from andon.web.endpoints import Call, Endpoint, routes
 from andon.web.errors import respond
 from andon.web.state import State
-from andon.web.ui import pages
 
 
 def table() -> tuple[Endpoint, ...]:
