@@ -116,13 +116,13 @@ def parse_prediction_id(text: str) -> PredictionRef:
     """Take a prediction id apart.
 
     Raises:
-        Invalid: it is not a UUIDv7.
+        Invalid: it is not a UUIDv7 in the form that answers carry (letters of either case).
     """
     try:
         value = UUID(text)
     except ValueError:
         value = UUID(int=0)
-    if value.version != 7:
+    if value.version != 7 or str(value) != text.lower():
         raise Invalid(
             f"{text[:80]!r} is not a prediction id", hint="it comes with every answer as 'prediction_id'"
         )
