@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from andon.cli.project import copy_template
+from andon.cli.scaffold import copy_template
 from andon.core.entities import Release, Run
 from andon.core.states import ended
 from andon.core.workspace import FOLDER, Layout

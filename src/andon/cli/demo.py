@@ -19,11 +19,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+import click
 import msgspec
 
 from andon.cli import output
-from andon.cli.project import copy_template
 from andon.cli.replay import Progress
+from andon.cli.scaffold import copy_template
 from andon.cli.supervisor import running
 from andon.core.clock import from_us, parse_time
 from andon.core.entities import Alert, ModelVersion, Release, Run, Verdict
@@ -43,6 +44,37 @@ SINCE = parse_time("2013-04-01T00:00:00Z")
 MIN_REQUESTS = 20_000
 _LIMIT_S = 420.0
 _POLL_S = 0.1
+
+
+@click.command()
+@click.option("--exit", "ends", is_flag=True, help="End everything when the story is told.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path(".andon-demo"),
+    show_default=True,
+    help="Where it plays; emptied first.",
+)
+@output.json_option
+@output.speaks
+def demo(*, ends: bool, folder: Path, as_json: bool) -> None:
+    """Play the whole loop on the real departures from New York in 2013.
+
+    Data becomes a model, the model goes live, real requests and late labels arrive, monitors see it decay, a challenger is
+    trained, judged and rolled out; two bad challengers are stopped.
+
+    \b
+    andon demo                  play, then leave it running to be looked at
+    andon demo --exit --json    play, print one JSON object, end
+    """
+    story = play(folder)
+    output.show(story.summary, story.text(), as_json)
+    if not ends:
+        output.progress("everything is still running; press Ctrl-C to end it")
+        story.wait()
+    story.end()
+    if not story.summary.ok:
+        raise SystemExit(1)
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):

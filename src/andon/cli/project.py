@@ -1,13 +1,11 @@
-"""Commands that start things: `demo`, `init`, `up`, `run`."""
+"""Commands that start things: `init`, `up`, `run`."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import threading
 import time
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import msgspec
 
 from andon.cli import output
 from andon.cli.open import here
+from andon.cli.scaffold import copy_template
 from andon.cli.supervisor import Supervisor, running
 from andon.core.canonical import Digest
 from andon.core.entities import Run
@@ -38,39 +37,6 @@ class RunFailed(AndonError, RuntimeError):
     """The run that was waited for did not end with a model."""
 
     code = "RUN_FAILED"
-
-
-@click.command()
-@click.option("--exit", "ends", is_flag=True, help="End everything when the story is told.")
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path),
-    default=Path(".andon-demo"),
-    show_default=True,
-    help="Where it plays; emptied first.",
-)
-@output.json_option
-@output.speaks
-def demo(*, ends: bool, folder: Path, as_json: bool) -> None:
-    """Play the whole loop on the real departures from New York in 2013.
-
-    Data becomes a model, the model goes live, real requests and late labels arrive, monitors see it decay, a challenger is
-    trained, judged and rolled out; two bad challengers are stopped.
-
-    \b
-    andon demo                  play, then leave it running to be looked at
-    andon demo --exit --json    play, print one JSON object, end
-    """
-    from andon.cli.demo import play
-
-    story = play(folder)
-    output.show(story.summary, story.text(), as_json)
-    if not ends:
-        output.progress("everything is still running; press Ctrl-C to end it")
-        story.wait()
-    story.end()
-    if not story.summary.ok:
-        raise SystemExit(1)
 
 
 @click.command()
@@ -163,12 +129,6 @@ def run(*, faults: tuple[str, ...], no_wait: bool, as_json: bool) -> None:
         output.show(report, _run_text(report), as_json)
         if done.state != "finished":
             raise RunFailed(f"run {done.id} is {done.state}: {done.error}")
-
-
-def copy_template(name: str, target: Path) -> None:
-    """Copy a template of the installed package into a folder."""
-    with as_file(files("andon.cli") / "templates" / name) as source:
-        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def _project_layout() -> Layout:

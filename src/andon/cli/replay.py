@@ -79,7 +79,7 @@ class Replay:
         for (at,), part in self._rows.with_columns(slot=pl.col("scheduled").dt.truncate("6h")).group_by(
             "slot", maintain_order=True
         ):
-            end = at + _STEP  # type: ignore[operator]
+            end = at + _STEP
             for row in part.drop("slot").iter_rows(named=True):
                 self._request(row)
             self._tell(end)

@@ -108,7 +108,7 @@ def backup(target: Path, *, as_json: bool) -> None:
     """Write a consistent backup of this workspace into the folder TARGET; works while everything runs.
 
     \b
-    andon backup /mnt/backups/churn
+    andon backup ../churn-backup
     """
     with open_here() as ws:
         report = make_backup(

@@ -189,9 +189,10 @@ class _LineRun:
                 if not target.exists():
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_text(text)
-        digest = self.ws.blobs.put(text.encode())
+        contract = from_toml(text, where=source.contract or "the inferred contract")
+        digest = self.ws.blobs.put(contract.encode())
         self.ws.store.write(lambda tx: self._note_contract(tx, digest))
-        return from_toml(text), digest
+        return contract, digest
 
     def train(self, parts: Split) -> Package:
         """Call the entry in a step and package what it returned."""
