@@ -22,6 +22,7 @@ from andon.registry import (
     approve,
     authors,
     go_live,
+    in_progress,
     judging,
     live_release,
     refuse,
@@ -418,14 +419,26 @@ class Releases(RuleBasedStateMachine):
         if release := self.release(pick):
             self.attempt(step, release, because="no")
 
-    @rule(pick=picks)
-    def hurry(self, pick: int) -> None:
-        """The whole way at once, so that deep states are reached often."""
-        if release := self.release(pick):
-            version = self.world.read(lambda reader: reader.model_versions.get(release.model_version))
-            verdict = self.world.verdict(version, endpoint=release.endpoint, policy=release.policy)
-            for step in (judging, lambda *a, **k: start_rolling(*a, verdict, **k), go_live):
-                self.attempt(step, self.world.read(lambda reader: reader.releases.get(release.id)))
+    @rule(
+        pick=picks, endpoint=endpoints, needed=st.integers(0, 1), passed=st.booleans(), word=st.booleans(), end=st.booleans()
+    )  # fmt: skip
+    def whole_way(self, pick: int, endpoint: str, needed: int, passed: bool, word: bool, end: bool) -> None:
+        """Ask, judge rightly or wrongly, maybe approve, roll and maybe go live: deep states are reached often."""
+        self.request(pick, endpoint, needed, pick % 5, POLICY)
+        release = self.world.read(lambda reader: in_progress(reader, endpoint))
+        if release is None:
+            return
+        version = self.world.read(lambda reader: reader.model_versions.get(release.model_version))
+        judgement = PASSED if passed else FAILED
+        verdict = self.world.verdict(version, judgement, endpoint=endpoint, policy=release.policy)
+        steps: list[Callable[..., Any]] = [judging, *([approve] if word else [])]
+        steps += [
+            lambda tx, row, **named: start_rolling(tx, row, verdict, **named),
+            *([go_live] if end else []),
+        ]
+        for step in steps:
+            row = self.world.read(lambda reader: reader.releases.get(release.id))
+            self.attempt(step, row, actor=self.people[(pick // 5) % 5])
 
     @invariant()
     def one_live_release_with_verdict_and_approvals(self) -> None:
@@ -463,5 +476,5 @@ class Releases(RuleBasedStateMachine):
 
 TestReleases = Releases.TestCase
 TestReleases.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
