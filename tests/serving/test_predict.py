@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -354,6 +356,34 @@ def test_a_number_that_is_not_finite_is_a_failure_of_the_arm_that_gave_it(
     ]
     outcomes = {(one.version, one.status, one.error) for one in batch if one.endpoint == "half"}
     assert outcomes == {(1, 200, None), (ENDLESS, 500, "the model gave inf")}
+
+
+def test_requests_that_come_together_get_what_they_get_alone(process: Process, module_world: World) -> None:
+    records = [
+        RECORD | {"distance": 10 * number, "carrier": ("AA", "ZZ")[number % 7 == 0]} for number in range(120)
+    ]
+    with contextlib.closing(Client(process.port)) as client:
+        alone = [client.predict(record, "strict") for record in records]
+
+    def ask(start: int) -> list[Answer]:
+        with contextlib.closing(Client(process.port)) as client:
+            return [client.predict(record, "strict") for record in records[start::12]]
+
+    with ThreadPoolExecutor(12) as pool:
+        lanes = list(pool.map(ask, range(12)))
+
+    together = {
+        start + 12 * place: answer for start, lane in enumerate(lanes) for place, answer in enumerate(lane)
+    }
+    for number, answer in enumerate(alone):
+        same = together[number]
+        assert same.status == answer.status == (500 if number % 7 == 0 else 200)
+        assert same.json.get("prediction") == answer.json.get("prediction")
+    logged = module_world.records()
+    for answer in together.values():
+        said = answer.json
+        record = logged[said["prediction_id" if answer.status == 200 else "request_id"]]
+        assert record.status == answer.status
 
 
 def test_health_and_routes_say_what_is_in_force(client: Client, process: Process) -> None:

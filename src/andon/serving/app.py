@@ -15,10 +15,10 @@ from typing import Any, Literal
 import msgspec
 
 from andon.core.clock import Clock
-from andon.core.errors import AndonError, Invalid, NotFound, StorageFull, Unavailable
+from andon.core.errors import AndonError, Invalid, NotFound, StorageFull
 from andon.core.ids import uuid7
 from andon.serving.metrics import CONTENT_TYPE, Metrics
-from andon.serving.predict import ModelFailed, Predictor
+from andon.serving.predict import ModelFailed, Predictor, Request
 from andon.serving.requests import (
     Bodies,
     Gone,
@@ -32,7 +32,6 @@ from andon.serving.requests import (
     entity_of,
 )
 from andon.serving.state import GatewayState
-from andon.serving.table import Table
 
 Send = Callable[[Message], Awaitable[None]]
 Permission = Literal["predict", "read"]
@@ -83,7 +82,7 @@ class Route:
     path: str
     methods: tuple[str, ...]
     permission: Permission
-    handler: Callable[[Gateway, Call], Response]
+    handler: Callable[[Gateway, Call], Awaitable[Response]]
 
 
 class Gateway:
@@ -154,7 +153,7 @@ class Gateway:
             route, name = self._route(path)
             if method not in route.methods:
                 raise MethodNotAllowed(method, path, route.methods)
-            return route.handler(self, Call(name, headers, body, began_s))
+            return await route.handler(self, Call(name, headers, body, began_s))
         except AndonError as error:
             return self._refused(error, name)
         except Gone:
@@ -205,31 +204,25 @@ class Gateway:
             _log.error("%s", error)
 
 
-def predict(gateway: Gateway, call: Call) -> Response:
+async def predict(gateway: Gateway, call: Call) -> Response:
     """`POST /predict/{endpoint}`."""
-    table = gateway.state.table
-    endpoint = table.endpoints.get(call.name)
-    if endpoint is None:
-        raise _absent(table, call.name)
+    request = Request(
+        call.name, call.body, entity_of(call.headers), data_at_us_of(call.headers), call.began_s
+    )
     try:
-        body = gateway.predictor.answer(
-            endpoint,
-            call.body,
-            entity=entity_of(call.headers),
-            data_at_us=data_at_us_of(call.headers),
-            began_s=call.began_s,
-        )
+        body = await gateway.predictor.ask(request)
     finally:
-        gateway.metrics.observe(call.name, gateway.now_s() - call.began_s)
+        if call.name in gateway.state.table.endpoints:
+            gateway.metrics.observe(call.name, gateway.now_s() - call.began_s)
     return Response(200, body, (_JSON,))
 
 
-def live(gateway: Gateway, _: Call) -> Response:
+async def live(gateway: Gateway, _: Call) -> Response:
     """`GET /health/live`: the process answers."""
     return Response(200, msgspec.json.encode({"live": True, **gateway.state.identity()}))
 
 
-def ready(gateway: Gateway, _: Call) -> Response:
+async def ready(gateway: Gateway, _: Call) -> Response:
     """`GET /health/ready`: routes are known and every endpoint has its models; 503 until then, with what is missing."""
     table = gateway.state.table
     said = {**gateway.state.identity(), **gateway.state.condition()}
@@ -248,12 +241,12 @@ def ready(gateway: Gateway, _: Call) -> Response:
     return Response(503, msgspec.json.encode({**error, **said}), (*_PLAIN, (b"retry-after", b"1")))
 
 
-def routes(gateway: Gateway, _: Call) -> Response:
+async def routes(gateway: Gateway, _: Call) -> Response:
     """`GET /routes`: what is in force, after overrides."""
     return Response(200, msgspec.json.encode(gateway.state.routes()))
 
 
-def metrics(gateway: Gateway, _: Call) -> Response:
+async def metrics(gateway: Gateway, _: Call) -> Response:
     """`GET /metrics`: OpenMetrics text."""
     return Response(
         200, gateway.metrics.text(gateway.state.table), ((b"content-type", CONTENT_TYPE), *_PLAIN[1:])
@@ -267,16 +260,6 @@ ROUTES = (
     Route("/routes", ("GET", "HEAD"), "read", routes),
     Route("/metrics", ("GET", "HEAD"), "read", metrics),
 )
-
-
-def _absent(table: Table, name: str) -> AndonError:
-    """Why a name is not served: nobody published it, or its models cannot be loaded."""
-    if name in table.waiting:
-        return Unavailable(f"no model could be loaded for {name!r} yet", hint="GET /health/ready says why")
-    if not table.known:
-        return Unavailable("the gateway has not yet read a route file", hint="is the control plane up?")
-    known = ", ".join(sorted(table.endpoints)) or "none"
-    return NotFound(f"no endpoint {name[:80]!r} here", hint=f"endpoints: {known}")
 
 
 def _error_body(error: AndonError, request_id: str) -> bytes:

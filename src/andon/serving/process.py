@@ -134,7 +134,10 @@ class _Process:
         durability: Literal["process", "disk"] = "disk" if settings.durability == "disk" else "process"
         metrics = Metrics(options.number)
         self._predictor = Predictor(
-            lambda: SegmentWriter(layout.predictions, clock, durability=durability), clock, metrics
+            lambda: self._follower.table,
+            lambda: SegmentWriter(layout.predictions, clock, durability=durability),
+            clock,
+            metrics,
         )
         state = GatewayState(options.number, self._follower, self._predictor)
         named = [host.strip() for host in environ.get("ANDON_ALLOWED_HOSTS", "").split(",") if host.strip()]
