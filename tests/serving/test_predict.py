@@ -113,7 +113,6 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.capability("H1")
 @pytest.mark.parametrize(("name", "literal"), BAD, ids=[f"{name}={literal[:12]}" for name, literal in BAD])
 def test_a_bad_value_is_a_400_that_names_the_field(client: Client, name: str, literal: str) -> None:
     fields = [f'"{key}": {literal if key == name else json.dumps(value)}' for key, value in RECORD.items()]

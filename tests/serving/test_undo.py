@@ -35,7 +35,6 @@ def gateway(world: World) -> Process:
     return process
 
 
-@pytest.mark.capability("E6")
 def test_undo_takes_the_candidate_off_at_once_and_says_so(world: World, gateway: Process) -> None:
     assert versions(gateway) == {1, 2}
 

@@ -51,7 +51,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         workspace: the `.andon` folder.
-        number: this gateway's number, from 1; no two that run have the same.
+        number: this gateway's number; no two that run have the same.
         fd: a listening socket that was inherited; None listens on `port`.
         port: 0 takes a free one; None takes the settings'.
         parent_fd: the reading end of a pipe; when its other end is gone, so is the supervisor, and the gateway stops.
@@ -256,7 +256,7 @@ def _listener(options: Options, settings: Settings) -> socket.socket:
 def _options(arguments: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(prog="python -m andon.serving", description="One gateway process.")
     parser.add_argument("--workspace", type=Path, required=True, help="the .andon folder")
-    parser.add_argument("--number", type=int, default=1, help="this gateway's number, from 1")
+    parser.add_argument("--number", type=int, default=1, help="this gateway's number")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--fd", type=int, help="descriptor of an inherited listening socket")
     where.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
