@@ -156,6 +156,11 @@ HOT: dict[str, tuple[Callable[[Reader], object], str]] = {
     ),
     "edges up": (lambda view: view.ledger.up(Node("run:r1")), "ix_edges_back"),
     "edges down": (lambda view: view.ledger.down(Node("run:r1")), "pk_edges"),
+    "all edges down": (lambda view: view.ledger.down(Node("run:r1"), depth=None), "pk_edges"),
+    "a page of edges": (
+        lambda view: view.ledger.edges(after=Edge(Node("run:r1"), Node("run:r2"), 1), limit=9),
+        "pk_edges",
+    ),
     "live release": (
         lambda view: view.releases.select({"endpoint": "x", "state": "live"}, limit=1),
         "ix_releases_endpoint|uq_releases_live",
@@ -207,7 +212,7 @@ HOT: dict[str, tuple[Callable[[Reader], object], str]] = {
     "texts of a person": (lambda view: view.personal.select({"subject": "actor:a"}), "ix_personal_subject"),
     "versions of a run": (lambda view: view.model_versions.select({"run": "r1"}), "ix_model_versions_run"),
 }
-SORTED = {"edges up", "edges down", "releases in progress", "feedback of a prediction", "open alerts"}
+SORTED = {"all edges down", "releases in progress", "feedback of a prediction", "open alerts"}
 """What comes out of the index as few rows, and is then put in order."""
 
 

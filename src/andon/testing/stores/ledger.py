@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from andon.core.errors import Invalid
-from andon.core.events import Edge, EventDraft, note_hash, verify_chain
+from andon.core.events import Edge, EventDraft, edges, note_hash, verify_chain
 from andon.core.ids import Node
 from andon.store.ports import Store, Transaction
 from andon.testing import rows
@@ -178,18 +178,29 @@ class LedgerChecks(StoreChecks):
         tell(store, *(draft(ident=f"r{n + 1}", inputs=(f"run:r{n}",)) for n in range(20)))
 
         def down(depth: int, limit: int) -> list[str]:
-            edges = store.read(lambda view: view.ledger.down(Node("run:r0"), depth=depth, limit=limit))
-            return [edge.dst for edge in edges]
+            found = store.read(lambda view: view.ledger.down(Node("run:r0"), depth=depth, limit=limit))
+            return [edge.dst for edge in found]
 
         assert down(3, 100) == ["run:r1", "run:r2", "run:r3"]
         assert down(12, 2) == ["run:r1", "run:r2"]
         assert len(store.read(lambda view: view.ledger.up(Node("run:r20"), depth=40))) == 40
 
+    def test_without_a_depth_the_whole_way_is_walked_oldest_first(self, store: Store) -> None:
+        tell(store, *(draft(ident=f"r{n}", inputs=(f"run:r{n + 1}", "code:c")) for n in range(40)))
+
+        up = store.read(lambda view: view.ledger.up(Node("run:r0"), depth=None))
+        down = store.read(lambda view: view.ledger.down(Node("run:r40"), depth=None, limit=3))
+
+        assert len(up) == 120
+        assert [edge.seq for edge in up] == sorted(edge.seq for edge in up)
+        assert [edge.dst for edge in down] == ["run:r0", "run:r1", "run:r2"]
+
+    @pytest.mark.parametrize("depth", [12, None])
     @pytest.mark.parametrize("start", ["alert:a", "trigger:t", "run:r", "model_version:m"])
-    def test_a_circle_is_walked_once(self, store: Store, start: str) -> None:
+    def test_a_circle_is_walked_once(self, store: Store, start: str, depth: int | None) -> None:
         tell(store, *LOOP)
 
-        down = store.read(lambda view: view.ledger.down(Node(start)))
+        down = store.read(lambda view: view.ledger.down(Node(start), depth=depth))
 
         assert len(down) == 4
         assert {edge.dst for edge in down} == {"alert:a", "trigger:t", "run:r", "model_version:m"}
@@ -204,3 +215,22 @@ class LedgerChecks(StoreChecks):
 
     def test_a_node_that_nobody_named_leads_nowhere(self, store: Store) -> None:
         assert store.read(lambda view: view.ledger.up(Node("run:r9"))) == []
+
+    def test_all_edges_are_read_in_pages(self, store: Store) -> None:
+        tell(store, *LOOP)
+
+        def page(after: Edge | None) -> list[Edge]:
+            return store.read(lambda view: view.ledger.edges(after=after, limit=3))
+
+        found = page(None)
+        while more := page(found[-1]):
+            found += more
+
+        said = {edge for event in store.read(lambda view: view.ledger.after(0)) for edge in edges(event)}
+        assert found == sorted(said)
+
+    def test_an_event_that_says_no_edge_is_an_event_too(self, store: Store) -> None:
+        tell(store, draft("actor.created", "act_ann"))
+
+        assert store.read(lambda view: view.ledger.head())[0] == 3
+        assert store.read(lambda view: view.ledger.up(Node("actor:act_ann"))) == []
