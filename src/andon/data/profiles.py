@@ -44,7 +44,7 @@ FORMAT = "andon.profile/1"
 MOST_WINDOWS = 500
 """Only the newest so many windows of the reference calibrate."""
 BINS = 64
-"""Cells of a number column, about: enough to see any shift that matters, and a few hundred kilobytes for a season of windows."""
+"""Cells of a number column, about: enough to see any shift that matters, in a few hundred kilobytes for a season."""
 _BLOCKS = 60
 _FARTHEST = 64.0
 _FEW = 20

@@ -42,7 +42,12 @@ def close_alert(tx: Transaction, alert: Alert, *, because: str, actor: ActorId, 
     advance("alert", f"alert {alert.id}", alert.state, "closed")
     tx.ledger.append(
         EventDraft(
-            kind="alert.closed", actor=actor, at=at, subject=node("alert", alert.id), facts={"monitor": alert.monitor}, note=because
+            kind="alert.closed",
+            actor=actor,
+            at=at,
+            subject=node("alert", alert.id),
+            facts={"monitor": alert.monitor},
+            note=because,
         )
     )
     return tx.alerts.change(replace(alert, state="closed", closed_at=at, closed_because=because))

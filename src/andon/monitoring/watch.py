@@ -1,16 +1,19 @@
 """The monitors of a line: which windows have closed, what they show, and the alerts that follow. Each window is written once.
 
-A window belongs to one model version: only what that version answered is in it.
+A window belongs to one model version: only what that version answered is in it. Everything a monitor knows follows from the
+windows that were written, so a worker that starts anew goes on with the same evidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
 from andon.core.entities import ModelVersion, MonitorWindow
+from andon.core.errors import AlreadyExists
 from andon.core.ids import ActorId, node
 from andon.core.policy import MonitorPolicy
 from andon.core.predictions import PredictionRecord
@@ -20,9 +23,16 @@ from andon.monitoring.recent import Recent
 from andon.monitoring.windows import Finding, Reference, closed_windows, performance
 from andon.store.ports import Blobs, Reader, Store, Transaction
 
+Write = Callable[[Callable[[Transaction], None]], Any]
+"""How a transaction is written: `Store.write`, or one that checks a lease as well."""
+_PAGE = 1000
+
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
-    """What is watched: a version that is live on an endpoint of a line since a domain time."""
+    """What is watched: a version that is live on an endpoint of a line since a domain time.
+
+    `until` is the domain time up to which everything that was answered has been read.
+    """
 
     line: str
     endpoint: str
@@ -32,38 +42,49 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """The monitors of one live version. Built anew when another version goes live; its state follows from what is stored."""
+    """The monitors of one live version. Built anew when another version goes live or the policy changes.
+
+    Not safe to share between threads. Two of them over one store write each window once between them.
+    """
 
     def __init__(self, store: Store, blobs: Blobs, watched: Watched, policy: MonitorPolicy) -> None:
         self.watched = watched
+        self.policy = policy
         self._store = store
         self._blobs = blobs
-        self._policy = policy
         self._reference = store.read(lambda reader: _reference(reader, watched.version))
         self._drift = DriftMonitor(blobs.get(watched.version.profile), policy)
         self._done: dict[str, datetime] = {}
-        for row in store.read(self._written):
-            self._done[row.monitor] = row.data_until
-            if row.monitor == "drift":
-                self._drift.replay(row)
+        for row in self._written():
+            self._take(row)
 
-    def step(self, recent: Recent, until: datetime, *, actor: ActorId, at: datetime) -> int:
-        """Judge every window that has closed by a domain time; how many there were."""
+    def step(
+        self, recent: Recent, until: datetime, *, actor: ActorId, at: datetime, write: Write | None = None
+    ) -> int:
+        """Judge every window that has closed by a domain time; how many there were.
+
+        Args:
+            recent: what was answered, read at least up to `until`.
+            until: domain time up to which everything has been told.
+            actor: who writes.
+            at: wall time.
+            write: how to write; the store's own way by default.
+        """
         written = 0
-        policy = self._policy
+        policy = self.policy
         for start, end in self._open("drift", policy.window, until, timedelta(0)):
-            finding = self._drift.judge(self._records(recent, start, end), key=f"{self.watched.version.id}/{start}")
-            self._write("drift", start, end, finding, actor, at)
+            finding = self._drift.judge(
+                self._records(recent, start, end), key=f"{self.watched.version.id}/{start.isoformat()}"
+            )
+            self._write("drift", start, end, self._with_share(finding, recent), actor, at, write)
             written += 1
         for rule in policy.metrics:
-            if self._reference is None:
-                continue
             for start, end in self._open(rule.metric, rule.over, until, policy.label_horizon):
                 records = self._records(recent, start, end)
                 finding = performance(
                     records, recent.labels, rule, self._reference, false_alarms_per=policy.false_alarms_per
                 )
-                self._write(rule.metric, start, end, finding, actor, at)
+                self._write(rule.metric, start, end, self._with_share(finding, recent), actor, at, write)
                 written += 1
         return written
 
@@ -78,11 +99,31 @@ class Watch:
         return [
             record
             for record in recent.between(start, end)
-            if record.version == version.number and record.endpoint == endpoint and record.model == version.model
+            if record.version == version.number
+            and record.endpoint == endpoint
+            and record.model == version.model
         ]
 
+    @staticmethod
+    def _with_share(finding: Finding, recent: Recent) -> Finding:
+        """Say it when only a part of the answers was kept in memory."""
+        if recent.kept == 1.0:
+            return finding
+        return msgspec.structs.replace(
+            finding,
+            summary=f"{finding.summary} (a sample of {recent.kept:.1%})",
+            details={**finding.details, "sample": recent.kept},
+        )
+
     def _write(
-        self, monitor: str, start: datetime, end: datetime, finding: Finding, actor: ActorId, at: datetime
+        self,
+        monitor: str,
+        start: datetime,
+        end: datetime,
+        finding: Finding,
+        actor: ActorId,
+        at: datetime,
+        write: Write | None,
     ) -> None:
         watched = self.watched
         row = MonitorWindow(
@@ -94,8 +135,6 @@ class Watch:
         evidence = self._blobs.put(msgspec.json.encode(row)) if finding.alarm else None
 
         def work(tx: Transaction) -> None:
-            if tx.monitor_windows.find(row.id) is not None:
-                return
             tx.monitor_windows.add(row)
             if evidence is not None:
                 open_alert(
@@ -103,12 +142,32 @@ class Watch:
                     summary=finding.summary, evidence=evidence, actor=actor, at=at, data_at=end,
                 )  # fmt: skip
 
-        self._store.write(work)
-        self._done[monitor] = end
+        try:
+            (write or self._store.write)(work)
+        except AlreadyExists:
+            # Another worker was first: what it wrote is what counts, here too.
+            row = self._store.read(lambda reader: reader.monitor_windows.get(row.id))
+        self._take(row)
 
-    def _written(self, reader: Reader) -> list[MonitorWindow]:
+    def _take(self, row: MonitorWindow) -> None:
+        self._done[row.monitor] = max(row.data_until, self._done.get(row.monitor, row.data_until))
+        if row.monitor == "drift":
+            self._drift.replay(row)
+
+    def _written(self) -> list[MonitorWindow]:
+        """All windows of the version, oldest first."""
         where = {"line": self.watched.line, "model_version": self.watched.version.id}
-        return reader.monitor_windows.select(where, order=("data_from",), limit=100_000)
+        rows: list[MonitorWindow] = []
+        while True:
+            last = rows[-1] if rows else None
+            page = self._store.read(
+                lambda reader, last=last: reader.monitor_windows.select(  # type: ignore[misc]
+                    where, order=("data_from",), after=last, limit=_PAGE
+                )
+            )
+            rows += page
+            if len(page) < _PAGE:
+                return rows
 
 
 def _reference(reader: Reader, version: ModelVersion) -> Reference | None:

@@ -1,11 +1,11 @@
 """What a monitor says of one closed window. Pure: records and labels in, a finding out.
 
-Drift: each input column's distance from the model's reference profile is compared with the distances of the reference's own
-windows (conformal p-values), bets on those p-values accumulate in an e-detector for each column, and the alarm asks for two
-things: the mean of the detectors is beyond the policy's false-alarm rate, and some column moved by a material amount.
+Performance: the realised AUC of the window's labelled predictions against the AUC on the model's holdout. Without a change, and
+with no drop allowed, a window alarms with the chance of the policy's `1 per N windows`, by the normal approximation to
+DeLong's estimator; every drop that is allowed makes it rarer.
 
-Performance: the realised AUC of the window's labelled predictions against the AUC on the model's holdout. The alarm rate in
-windows without a change is the policy's `1 per N windows` at most, by the normal approximation to DeLong's estimator.
+Predictions whose label has not come when their horizon ends are a class of their own (a cancelled flight is never late): they
+are counted, and never taken for good or bad.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from andon.stats import auc_interval
 
 MIN_ROWS = 50
 """A window with fewer rows is recorded and judged as nothing."""
+THRESHOLD = 0.5
+"""Labels from here on are positive."""
 _LEVEL = 0.95
 _Z95 = NormalDist().inv_cdf(0.975)
 
@@ -56,7 +58,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, Any]
 
 
-def closed_windows(width: timedelta, since: datetime, until: datetime, lateness: timedelta) -> list[tuple[datetime, datetime]]:
+def closed_windows(
+    width: timedelta, since: datetime, until: datetime, lateness: timedelta
+) -> list[tuple[datetime, datetime]]:
     """The windows of a width, on its grid from 1970, that lie after `since` and had closed `lateness` before `until`.
 
     >>> day = timedelta(days=1)
@@ -72,34 +76,69 @@ def performance(
     records: Sequence[PredictionRecord],
     labels: Mapping[PredictionId, float],
     rule: MetricRule,
-    reference: Reference,
+    reference: Reference | None,
     *,
     false_alarms_per: int,
 ) -> Finding:
-    """The realised metric of a window against the reference."""
-    answered = [r for r in records if r.output is not None]
-    known = [r for r in answered if r.prediction_id in labels]
-    truth = np.array([labels[r.prediction_id] for r in known])
-    coverage = {"answered": len(answered), "labelled": len(known), "never_labelled": len(answered) - len(known)}
-    if len(known) < MIN_ROWS or len(np.unique(truth)) < 2:
-        return Finding(
-            rows=len(known), value=None, low=None, high=None, evidence=None, alarm=False,
-            summary=f"{len(known)} labelled rows: too few to judge", details=coverage,
-        )  # fmt: skip
-    scores = np.array([r.output for r in known], dtype=np.float64)
-    now = auc_interval(truth, scores, level=_LEVEL)
-    error = float(np.hypot(reference.error, Reference(value=now.value, low=now.low, high=now.high).error))
+    """The realised metric of a window against the reference.
+
+    Args:
+        records: what one version answered in the window.
+        labels: the newest label of each prediction that has one.
+        rule: the metric, and how much it may drop.
+        reference: the metric on the version's holdout; without one nothing is judged, and the finding says so.
+        false_alarms_per: N of `1 per N windows`.
+    """
+    answered = [record for record in records if record.output is not None]
+    known = [
+        (labels[ident], record.output) for record in answered if (ident := record.prediction_id) in labels
+    ]
+    truth = np.array([label >= THRESHOLD for label, _ in known], dtype=bool)
+    classes = {
+        "answered": len(answered),
+        "failed": len(records) - len(answered),
+        "labelled": len(known),
+        "never_labelled": len(answered) - len(known),
+        "positive": int(truth.sum()),
+    }
+    told = f"{len(known)} labelled of {len(answered)}"
+    if len(known) < MIN_ROWS or truth.all() or not truth.any():
+        what = "too few" if len(known) < MIN_ROWS else "all of one class, too few of the other"
+        return _finding(len(known), None, None, classes, alarm=False, summary=f"{told}: {what} to judge")
+    found = auc_interval(truth, np.array([output for _, output in known], dtype=np.float64), level=_LEVEL)
+    now = Reference(value=found.value, low=found.low, high=found.high)
+    summary = f"AUC {now.value:.3f} [{now.low:.3f}, {now.high:.3f}] on {told}"
+    if reference is None:
+        summary += "; the version has no interval of its holdout to compare with"
+        return _finding(len(known), now, None, classes, alarm=False, summary=summary)
     allowed = _allowed_drop(rule, reference)
-    shortfall = (reference.value - allowed - now.value) / error
-    line = NormalDist().inv_cdf(1 - 1 / false_alarms_per)
-    summary = (
-        f"AUC {now.value:.3f} [{now.low:.3f}, {now.high:.3f}] on {len(known)} labelled of {len(answered)}; "
-        f"reference {reference.value:.3f} [{reference.low:.3f}, {reference.high:.3f}]"
-    )
+    shortfall = (reference.value - allowed - now.value) / float(np.hypot(reference.error, now.error))
+    line = NormalDist().inv_cdf(1 - 1 / max(false_alarms_per, 2))
+    summary += f"; reference {reference.value:.3f} [{reference.low:.3f}, {reference.high:.3f}]"
+    details = {**classes, "line": line, "reference": reference.value, "allowed_drop": allowed}
+    return _finding(len(known), now, shortfall, details, alarm=shortfall > line, summary=summary)
+
+
+def _finding(
+    rows: int,
+    now: Reference | None,
+    evidence: float | None,
+    details: dict[str, Any],
+    *,
+    alarm: bool,
+    summary: str,
+) -> Finding:
+    value, low, high = (None, None, None) if now is None else (now.value, now.low, now.high)
     return Finding(
-        rows=len(known), value=now.value, low=now.low, high=now.high, evidence=shortfall, alarm=shortfall > line,
-        summary=summary, details={**coverage, "line": line, "reference": reference.value, "allowed_drop": allowed},
-    )  # fmt: skip
+        rows=rows,
+        value=value,
+        low=low,
+        high=high,
+        evidence=evidence,
+        alarm=alarm,
+        summary=summary,
+        details=details,
+    )
 
 
 def _allowed_drop(rule: MetricRule, reference: Reference) -> float:
