@@ -45,9 +45,9 @@ class Control:
 
 
 @contextmanager
-def serving(world: World) -> Iterator[Control]:
-    """Serve a world on a free port until the block ends."""
-    sock = listen("127.0.0.1", 0)
+def serving(world: World, *, port: int = 0) -> Iterator[Control]:
+    """Serve a world until the block ends; on a free port if none is given."""
+    sock = listen("127.0.0.1", port)
     app = create_app(world.ws)
     server = Server(configure(app), app.state.andon)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])))

@@ -3,26 +3,29 @@
 const stream = document.getElementById("stream");
 const words = stream.textContent;
 
-function live(on) {
-  stream.classList.toggle("on", on);
-  stream.classList.toggle("off", !on);
-  const said = on ? "Live" : `Not live: ${words}. Trying again.`;
-  if (stream.textContent !== said) stream.textContent = said;
+function say(state, text) {
+  stream.className = `stream ${state}`;
+  if (stream.textContent !== text) stream.textContent = text;
 }
 
-document.addEventListener("htmx:sse:after:connection", () => live(true));
-document.addEventListener("htmx:sse:error", () => live(false));
-document.addEventListener("htmx:sse:close", () => live(false));
-document.addEventListener("htmx:sse:before:connection", (event) => {
-  if (event.detail.connection.attempt > 1) live(false);
-});
+function lost(status) {
+  say("off", status === 401 ? "Logged out: log in again with a new link" : `Not live, ${words}. Trying again.`);
+}
+
+document.addEventListener("htmx:sse:after:connection", () => say("on", "Live"));
+document.addEventListener("htmx:sse:error", (event) => lost(event.detail.status));
+document.addEventListener("htmx:sse:close", () => lost());
 document.addEventListener("htmx:sse:after:message", () => {
-  live(true);
-  const answer = document.querySelector("[data-icon]");
+  say("on", "Live");
+  const lamp = document.querySelector("[data-icon]").dataset.icon;
   const icon = document.getElementById("icon");
-  if (answer && icon.getAttribute("href") !== answer.dataset.icon) icon.setAttribute("href", answer.dataset.icon);
+  if (icon.getAttribute("href") !== lamp) icon.setAttribute("href", lamp);
 });
+
+const notice = document.getElementById("notice");
+let told = notice.textContent;
 document.addEventListener("htmx:after:swap", () => {
-  const notice = document.getElementById("notice");
-  if (document.activeElement === document.body && notice.firstElementChild) notice.focus();
+  if (notice.textContent === told) return;
+  told = notice.textContent;
+  if (notice.firstElementChild) notice.focus();
 });
