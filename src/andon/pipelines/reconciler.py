@@ -7,6 +7,7 @@ rows and goes on.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -49,6 +50,7 @@ from andon.store.ports import Reader, Transaction, Where
 from andon.store.predictions import commit_segment
 
 T = TypeVar("T")
+log = logging.getLogger("andon.worker")
 LEASE = "reconciler"
 _SPAN = timedelta(days=60)
 
@@ -65,10 +67,12 @@ class Reconciler:
         self._running: dict[RunId, threading.Thread] = {}
         self._policies: dict[str, Policy] = {}
         self._actor: ActorId | None = None
+        self._told = False
 
     def step(self) -> bool:
         """Take every step that can be taken now."""
-        self._lease = self._keeper.hold()
+        held, self._lease = self._lease, self._keeper.hold()
+        self._say_who_acts(held)
         if self._lease is None:
             self._watches.clear()
             return False
@@ -77,6 +81,14 @@ class Reconciler:
         except LeaseLost:
             self._lease = None
             return False
+
+    def _say_who_acts(self, held: Lease | None) -> None:
+        """Log it when this worker begins to act, or to wait for another."""
+        if self._lease is not None and (held is None or held.fence != self._lease.fence):
+            log.info("this worker acts, with fence %s", self._lease.fence)
+        elif self._lease is None and (held is not None or not self._told):
+            log.info("another worker acts; this one waits")
+        self._told = True
 
     def close(self) -> None:
         """Give the lease back."""
