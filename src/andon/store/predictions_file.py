@@ -150,6 +150,12 @@ def log_file(folder: Path, segment: str) -> LogFile | None:
     return LogFile(folder / (segment + SUFFIX), int(match[1], 16), int(match[2])) if match else None
 
 
+def whole_part(data: bytes) -> bytes:
+    """The beginning of a log file's bytes that is whole; nothing when that holds no record."""
+    ends = [end for end, _ in frames(data, len(MAGIC))] if data.startswith(MAGIC) else []
+    return data[: ends[-1]] if len(ends) > 1 else b""
+
+
 def held(path: Path) -> bool:
     """Whether a writer holds the file."""
     with path.open("rb", buffering=0) as file:
