@@ -72,6 +72,8 @@ class Follower:
         self._overrides: list[Override] = []
         self._problems: dict[tuple[str, str | None], Problem] = {}
         self._loader = Loader(load, clock, self._wake.set)
+        self._seen = -1
+        self._replaced: Mapping[ModelVersionId, Runtime] = {}
 
     def start(self) -> None:
         """Take up the last known routes and load their models; returns when each was loaded or has failed."""
@@ -106,14 +108,18 @@ class Follower:
     def look(self) -> None:
         """One look at everything that may have changed."""
         with self._lock:
-            if self._changed(self._layout.routes) and (
-                routes := self._read(self._layout.routes, "route file")
-            ):
-                self._accept(routes)
+            fresh = self._loader.version != self._seen
+            if self._changed(self._layout.routes):
+                fresh = True
+                if routes := self._read(self._layout.routes, "route file"):
+                    self._accept(routes)
             if self._changed(self._layout.overrides):
+                fresh = True
                 self._read_journal()
-            self._take_up()
-            self._publish()
+            if fresh:
+                self._take_up()
+            if fresh or self._rehearsed() != self._replaced:
+                self._publish()
 
     def undo(
         self, endpoint: str, release: ReleaseId | None, *, actor: str, reason: str
@@ -198,6 +204,8 @@ class Follower:
             data = read_or_none(path)
             routes = None if data is None else decode_routes(data, self._key)
         except (AndonError, ValueError, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error, AndonError):
+                self._stamps.pop(path, None)  # it is not the file's content: look again
             self._report(what, None, f"{path.name}: {error}; the last good routes stay in force")
             return None
         gone = routes is None and path == self._layout.routes
@@ -232,6 +240,7 @@ class Follower:
         try:
             self._overrides, bad = self._journal.read()
         except OSError as error:
+            self._stamps.pop(self._layout.overrides, None)
             self._report(
                 "journal",
                 None,
@@ -251,6 +260,7 @@ class Follower:
     def _take_up(self) -> None:
         """Serve the published routes whose models are there. A missing warm standby holds nobody back."""
         self._want()
+        self._seen = self._loader.version
         loaded, failures = self._loader.loaded(), self._loader.failures()
         taken = False
         for name, route in list(self._pending.items()):
@@ -297,13 +307,12 @@ class Follower:
     def _publish(self) -> None:
         """Switch to a new table when it differs from the one in force."""
         loaded = self._loader.loaded()
+        self._replaced = self._rehearsed()
         table = Table(
             epoch=self._position[0],
             seq=self._position[1],
             known=self._known,
-            endpoints=endpoints(
-                self._base.values(), self._overrides, loaded, self._faults(loaded, self._base.values())
-            ),
+            endpoints=endpoints(self._base.values(), self._overrides, loaded, self._replaced),
             waiting=tuple(sorted(name for name in self._pending if name not in self._base)),
             problems=tuple(self._problems.values()),
         )
@@ -316,6 +325,10 @@ class Follower:
                         "%s: generation %s of epoch %s is in force", name, route.generation, route.epoch
                     )
             self.table = table
+
+    def _rehearsed(self) -> Mapping[ModelVersionId, Runtime]:
+        """The runtimes of rehearsed faults, as their switches stand now."""
+        return self._faults(self._loader.loaded(), self._base.values())
 
     def _report(self, what: str, endpoint: str | None, message: str | None) -> None:
         """Note a problem, or that it is over (None)."""

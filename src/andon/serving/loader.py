@@ -24,7 +24,8 @@ class _Failure:
 class Loader:
     """Keeps the wanted models loaded. Safe to share between threads.
 
-    `load` gives the runtime of a digest or raises; `changed` is called, from the loading thread, after each attempt.
+    `load` gives the runtime of a digest or raises; `changed` is called, from the loading thread, after each attempt, when
+    `version` has been raised.
     """
 
     def __init__(self, load: Callable[[Digest], Runtime], clock: Clock, changed: Callable[[], None]) -> None:
@@ -36,6 +37,7 @@ class Loader:
         self._loaded: dict[Digest, Runtime] = {}
         self._failed: dict[Digest, _Failure] = {}
         self._stopped = False
+        self.version = 0
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
         self._thread.start()
 
@@ -96,6 +98,7 @@ class Loader:
                         self._failed.pop(digest, None)
                     elif failure is not None:
                         self._failed[digest] = failure
+                self.version += 1
                 self._state.notify_all()
             self._changed()
 

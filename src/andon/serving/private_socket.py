@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from andon.core.errors import AndonError, Invalid
+from andon.core.errors import AndonError, Invalid, Unavailable
 from andon.core.ids import ReleaseId
 from andon.serving.follower import Follower
 from andon.serving.state import GatewayState
@@ -54,10 +54,17 @@ class PrivateSocket:
         self._identity = (0, 0)
 
     async def open(self) -> None:
-        """Begin to answer. A file that a killed gateway left behind is replaced."""
+        """Begin to answer. A file that a killed gateway left behind is replaced.
+
+        Raises:
+            Unavailable: the operating system refuses the socket.
+        """
         fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        fresh.unlink(missing_ok=True)
-        bound = _bind(fresh)
+        try:
+            fresh.unlink(missing_ok=True)
+            bound = _bind(fresh)
+        except OSError as error:
+            raise Unavailable(f"the private socket {self._path} cannot be opened: {error}") from None
         self._server = await asyncio.start_unix_server(self._talk, sock=bound, limit=_LONGEST_LINE)
         fresh.replace(self._path)
         stat = self._path.stat()
