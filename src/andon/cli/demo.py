@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,7 +31,6 @@ from andon.core.entities import Alert, ModelVersion, Release, Run, Verdict
 from andon.core.errors import Unavailable
 from andon.core.events import Event
 from andon.core.ids import ActorId, TriggerId, split_node
-from andon.core.states import ended
 from andon.core.workspace import FOLDER, Layout, Settings, settings_from
 from andon.governance.lineage import Why
 from andon.pipelines.registration import register_line
@@ -43,6 +42,8 @@ LINE = "flights"
 SINCE = parse_time("2013-04-01T00:00:00Z")
 MIN_REQUESTS = 20_000
 _LIMIT_S = 420.0
+_TRIES = 8
+_AGAIN = timedelta(days=7)
 _POLL_S = 0.1
 
 
@@ -289,8 +290,8 @@ class Director:
             os.set_blocking(self.client.stdout.fileno(), False)
         done = (
             self._until("the loop replaces its model", lambda reader: len(_lived(reader)) >= 2)
-            and self._send("shuffled-labels")
-            and self._send("broken-feature")
+            and self._send("shuffled-labels", lambda reader, trigger: _state(reader, trigger) == "refused")
+            and self._send("broken-feature", lambda reader, trigger: _state(reader, trigger) == "undone")
             and self._until(
                 "enough requests", lambda _: self.progress is not None and self.progress.sent >= MIN_REQUESTS
             )
@@ -529,14 +530,26 @@ def _lived(reader: Reader) -> list[Release]:
     return reader.releases.select({"state": ["live", "superseded"]})
 
 
-def _stopped(reader: Reader, trigger: TriggerId) -> bool:
+def _state(reader: Reader, trigger: TriggerId) -> str:
+    """Where the release that a trigger led to stands; the run's own state while there is none."""
     run = reader.triggers.get(trigger).run
     if run is None:
-        return False
+        return "queued"
     releases = reader.releases.select({"run": run}, limit=1)
-    if releases:
-        return ended("release", releases[0].state) or releases[0].state == "live"
-    return ended("run", reader.runs.get(run).state)
+    return releases[0].state if releases else reader.runs.get(run).state
+
+
+def _ended(reader: Reader, trigger: TriggerId) -> bool:
+    return _state(reader, trigger) in (
+        "refused",
+        "undone",
+        "live",
+        "superseded",
+        "withdrawn",
+        "failed",
+        "blocked",
+        "killed",
+    )
 
 
 def _end_client(client: subprocess.Popen[bytes] | None) -> None:

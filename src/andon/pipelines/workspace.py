@@ -59,11 +59,15 @@ class Undone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LineTime(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a line has been told its domain time, and how far the loop has worked through it."""
+    """How far a line has been told its domain time, and how far the loop has worked through it.
+
+    `running` is the domain time of the run that goes on just now, None when there is none.
+    """
 
     line: str
     watermark: datetime | None
     seen: datetime | None
+    running: datetime | None
 
 
 class EndpointStatus(msgspec.Struct, frozen=True, kw_only=True):
