@@ -238,9 +238,11 @@ class OpenWorkspace:
         def look(reader: Reader) -> LineTime:
             seen = reader.cursors.find(f"seen:{line}")
             watermark = reader.lines.get(line).watermark
+            runs = reader.runs.select({"line": line, "state": ["queued", "running"]}, limit=1)
             return LineTime(
-                line=line, watermark=watermark, seen=from_us(seen.seq * 1_000_000) if seen else None
-            )
+                line=line, watermark=watermark, seen=from_us(seen.seq * 1_000_000) if seen else None,
+                running=runs[0].data_at if runs else None,
+            )  # fmt: skip
 
         known = self.store.read(look)
         if known.watermark is None or known.watermark < at:
