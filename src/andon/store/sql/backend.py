@@ -50,8 +50,8 @@ class Backend(Protocol):
             Unavailable: another process did not end its turn.
         """
 
-    def after_commit(self) -> None:
-        """House-keeping between two transactions, in the writer's thread."""
+    def tidy(self) -> None:
+        """House-keeping between two transactions, in the writer's thread. It raises nothing and may be put off."""
 
     def judge(self, error: DBAPIError) -> Fault:
         """What an error means."""

@@ -72,6 +72,8 @@ class SqlCollection(Generic[E]):
         after: E | None = None,
         limit: int = 1000,
     ) -> list[E]:
+        if limit < 0:
+            raise Invalid(f"a page of {limit} {self._table.name} cannot be read", hint="a limit is 0 or more")
         statement = self._plan.all.where(*conditions(self._table, where))
         if after is not None:
             statement = statement.where(beyond(self._table, order, after))

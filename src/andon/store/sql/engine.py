@@ -7,6 +7,7 @@ the waiting threads answered. A piece that raises is taken back alone.
 
 from __future__ import annotations
 
+import copy
 import os
 import secrets
 import threading
@@ -35,6 +36,7 @@ T = TypeVar("T")
 
 LARGEST_GROUP: Final = 256
 _PAUSES_S: Final = tuple(min(0.001 * 2**attempt, 0.5) for attempt in range(16))
+_GIVE_UP_S: Final = 60.0
 _PASSING: Final = (Fault.AGAIN, Fault.LOST)
 _NOTHING_HAPPENED: Final = (Fault.FULL, Fault.REFUSED)
 _Work = Callable[[Transaction], Any]
@@ -138,12 +140,14 @@ class SqlStore:
                 self._commit(group)
                 if group.last_one:
                     return
+                self._backend.tidy()
         finally:
             self._disconnect()
             self._backend.writer.dispose()
 
     def _commit(self, group: _Group) -> None:
         """Bring a group to its answers: committed, or each with its error."""
+        until_s = time.monotonic() + _GIVE_UP_S
         for pause_s in _PAUSES_S:
             try:
                 if self._damage is not None:
@@ -166,6 +170,8 @@ class SqlStore:
             except BaseException as error:  # noqa: BLE001  # this thread must live on, and the waiters must hear of it
                 self._disconnect()
                 return group.fail(error)
+            if time.monotonic() > until_s:
+                break
             time.sleep(pause_s)
         return group.fail(failed)
 
@@ -180,7 +186,6 @@ class SqlStore:
                 group.seal = seal(session, drafts, self._salt)
                 group.committing = True
                 transaction.commit()
-        self._backend.after_commit()
 
     def _run(self, job: _Job, session: Session) -> list[EventDraft]:
         """Do one piece of work in a savepoint; its drafts. An error that is its own takes back only itself."""
@@ -286,7 +291,7 @@ class _Group:
     def fail(self, error: BaseException) -> None:
         """Wake all waiters with an error."""
         for job in self.jobs:
-            job.error = error
+            job.error = copy.copy(error)  # each thread adds its own traceback to what it raises
         self.answer()
 
     def _more(self) -> bool:

@@ -79,7 +79,7 @@ class Postgres:
         """Always its turn: the server queues writers by the locks they need."""
         yield
 
-    def after_commit(self) -> None:
+    def tidy(self) -> None:
         """Nothing: the server keeps its log bounded."""
 
     def judge(self, error: DBAPIError) -> Fault:
@@ -107,7 +107,7 @@ class Postgres:
             case Fault.LOST:
                 return Unavailable(
                     f"{self._where} does not answer: {_line(error)}",
-                    hint="whether this was stored is not known; look before you try again",
+                    hint="what was being written may be there or not; look before you try again",
                 )
             case Fault.AGAIN:
                 return Unavailable(f"{self._where} is busy: {_line(error)}", hint="try again")

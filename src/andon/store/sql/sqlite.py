@@ -12,7 +12,7 @@ import resource
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -78,15 +78,16 @@ class Sqlite:
         finally:
             self._turnstile.leave()
 
-    def after_commit(self) -> None:
+    def tidy(self) -> None:
         """Cut the write-ahead log back when readers have kept SQLite from doing it in passing."""
         try:
             large = self._wal.stat().st_size > WAL_BYTES
-        except FileNotFoundError:
+        except OSError:
             return
         if large and time.monotonic() - self._cut_s > CUT_EVERY_S:
             self._cut_s = time.monotonic()
-            with self.admin.connect() as connection:
+            # As in SQLite's own checkpoints an error loses nothing: all of it stays in the log, for the next attempt.
+            with suppress(sqlite3.Error, DBAPIError), self.admin.connect() as connection:
                 driver: Any = connection.connection.driver_connection
                 driver.execute(
                     "PRAGMA busy_timeout = 0"

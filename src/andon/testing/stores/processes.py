@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import threading
+import warnings
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 
@@ -88,7 +89,11 @@ class ProcessChecks(StoreChecks):
 
     def test_a_store_is_refused_in_a_process_that_was_forked_off(self, store: Store) -> None:
         refused = 7
-        child = os.fork()
+        with (
+            warnings.catch_warnings()
+        ):  # Python says itself that forking with threads is unwise: that is the point
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
         if child == 0:  # never to return into the test run
             try:
                 store.read(lambda _: None)

@@ -91,6 +91,8 @@ class SelectChecks(StoreChecks):
     def test_a_limit_is_kept(self, store: Store, many: list[Run]) -> None:
         assert len(store.read(lambda view: view.runs.select(limit=5))) == 5
         assert store.read(lambda view: view.runs.select(limit=0)) == []
+        with pytest.raises(Invalid, match="a page of -1 runs"):
+            store.read(lambda view: view.runs.select(limit=-1))
 
     @pytest.mark.parametrize(
         ("where", "order", "named"),
