@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from andon.core.workspace import Settings
 from tests.browser.conftest import Open
@@ -28,7 +28,7 @@ def live(page: Page) -> None:
     expect(page.locator("#stream")).to_have_text("Live")
 
 
-def row(page: Page):  # noqa: ANN201
+def row(page: Page) -> Locator:
     return page.locator("#endpoint-flights")
 
 
@@ -69,7 +69,7 @@ def test_resume_is_one_press_away(control: Control, visit: Open) -> None:
     page = visit(control)
     page.get_by_role("button", name="Undo: 100% to v1").click()
 
-    page.get_by_role("button", name="Resume: let releases move").click()
+    page.get_by_role("button", name="Resume releases").click()
 
     expect(page.locator("#notice")).to_contain_text("Resumed: releases to flights may move again")
     expect(row(page).locator(".state")).not_to_have_text("Held")

@@ -184,5 +184,6 @@ def test_an_actor_is_written_down_once_with_a_name_that_can_be_erased(empty: Wor
     events = empty.ws.store.read(lambda reader: reader.ledger.latest(subject=node("actor", first.id)))
     assert [event.kind for event in events] == ["actor.created"]
     assert empty.ws.store.read(lambda reader: actor_name(reader, first.id)) == "Ann <b>"
+    assert empty.ws.store.read(lambda reader: actor_name(reader, "act_andon")) == "Andon"
     empty.ws.store.write(lambda tx: tx.personal.remove(node("actor", first.id)))
     assert empty.ws.store.read(lambda reader: actor_name(reader, first.id)) == first.id

@@ -13,6 +13,7 @@ from andon.core.ids import ModelVersionId, ReleaseId, node
 from andon.core.routes import Arm, EndpointRoute, Role
 from andon.pipelines.gateways import GatewayState
 from andon.store.files import write_atomic
+from andon.testing.worlds import seed_world
 from andon.web.traffic import Answers, Traffic
 from andon.web.ui.now import gateway_words, health, now_view, overall, undo_offer
 from andon.web.ui.words import PHRASES, QUIET, Names, describe
@@ -234,6 +235,22 @@ def test_the_view_of_a_canary_shows_both_arms_and_the_evidence(tmp_path) -> None
     assert endpoint.change is not None
     assert (endpoint.change.what, endpoint.change.who) == ("flights v3 rolling out", "line flights")
     assert endpoint.change.gate == "auc 0.730 >= 0.65"
+
+
+def test_the_view_of_a_world_that_went_around_twice_names_everything(tmp_path) -> None:
+    with opened(tmp_path) as world:
+        seed_world(world.ws.store, world.ws.clock, generations=2, blobs=world.ws.blobs)
+
+        view = now_view(world.ws, Traffic(world.ws.log, world.ws.clock))
+
+    endpoint = view.endpoints[0]
+    assert [(arm.model, arm.version, arm.share) for arm in endpoint.arms] == [("delays", 2, 1.0)]
+    assert endpoint.undo is not None
+    assert (endpoint.undo.effect, endpoint.alerts) == ("100% to v1", 1)
+    assert endpoint.change is not None
+    assert (endpoint.change.what, endpoint.change.why) == ("delays v2 live", "because of input drift")
+    assert "stored flights@2: it passed its contract" in {change.what for change in view.changes}
+    assert not [change.what for change in view.changes if "?" in change.what or "_" in change.what]
 
 
 def test_the_view_of_an_empty_workspace_offers_a_beginning(tmp_path) -> None:

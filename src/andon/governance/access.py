@@ -37,6 +37,7 @@ CODE_TTL_S = 600.0
 SESSION_TTL_S = 12 * 3600.0
 MOST_CODES = 32
 MOST_SESSIONS = 256
+_NAMES: Mapping[str, str] = {"system:andon": "Andon"}
 _TOKEN = re.compile(r"andon_[A-Za-z0-9_-]{43}\Z")
 
 
@@ -125,9 +126,14 @@ def ensure_actor(
 
 
 def actor_name(reader: Reader, ident: str) -> str:
-    """What people call an actor; the id itself once the name was erased."""
+    """What people call an actor. Lines and Andon itself are called by their subject; a person whose name was erased, by id."""
     row = reader.personal.find(node("actor", ident))
-    return row.text if row is not None and row.text else ident
+    if row is not None and row.text:
+        return row.text
+    actor = reader.actors.find(ident)
+    if actor is None or actor.kind == "person":
+        return ident
+    return _NAMES.get(actor.subject) or actor.subject.replace(":", " ", 1)
 
 
 # --- the token file ---

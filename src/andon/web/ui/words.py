@@ -95,11 +95,7 @@ class Names:
         """What people call an actor."""
         key = f"actor:{ident}"
         if key not in self._known:
-            row = self._reader.actors.find(ident)
-            name = actor_name(self._reader, ident)
-            self._known[key] = (
-                f"line {row.subject.removeprefix('line:')}" if row and row.kind == "line" else name
-            )
+            self._known[key] = actor_name(self._reader, ident)
         return self._known[key]
 
     def node(self, node: Node) -> str:
@@ -144,8 +140,8 @@ class Names:
         return None if row is None else f"run {short(ident)} of {row.line}"
 
     def _dataset_version(self, ident: str) -> str | None:
-        row = self._reader.dataset_versions.find(ident)
-        return None if row is None else f"{row.dataset}@{row.number}"
+        found = self._reader.dataset_versions.select({"manifest": ident}, order=("number",), limit=1)
+        return f"{found[0].dataset}@{found[0].number}" if found else None
 
     def _alert(self, ident: str) -> str | None:
         row = self._reader.alerts.find(ident)
