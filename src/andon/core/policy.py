@@ -77,7 +77,6 @@ class ReleasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     min_requests: int = 100
     noninferior_odds: float = 1.5
     alpha: float = 0.05
-    entity: str | None = None
 
 
 class MetricRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -288,7 +287,6 @@ class _Reading:
                 table, "release", "noninferior_odds", float, plain.noninferior_odds, low=1.0001
             ),
             alpha=self._number(table, "release", "alpha", float, plain.alpha, low=1e-6, high=0.5),
-            entity=self._optional(table, "release", "entity"),
         )
 
     def _monitor(self, document: dict[str, Any]) -> MonitorPolicy:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import msgspec
 from andon.core.clock import Clock
 from andon.core.errors import Unavailable
 from andon.core.workspace import Layout
+from andon.serving.private_socket import connect
 
 _TIMEOUT_S = 1.0
 _POLL_S = 0.02
@@ -34,9 +34,7 @@ def ask(path: Path, message: dict[str, Any]) -> dict[str, Any]:
         Unavailable: nobody answers there.
     """
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_TIMEOUT_S)
-            connection.connect(str(path))
+        with connect(path, timeout_s=_TIMEOUT_S) as connection:
             connection.sendall(msgspec.json.encode(message) + b"\n")
             with connection.makefile("rb") as answer:
                 return msgspec.json.decode(answer.readline(), type=dict[str, Any])
@@ -86,7 +84,10 @@ def undo_at_gateways(
     unreached: list[str] = []
     for path in sockets(layout):
         try:
-            answers[path.stem] = ask(path, message)
+            answer = answers[path.stem] = ask(path, message)
+            if answer.get("ok") and "release" not in message:
+                # All undo the same one: who is asked second has perhaps heard of the first already.
+                message["release"] = answer["release"]
         except Unavailable:
             unreached.append(path.stem)
     done = {name: answer for name, answer in answers.items() if answer.get("ok")}
