@@ -90,8 +90,7 @@ def impact(store: Store, log: PredictionLog, what: str) -> Impact:
 def _impact(reader: Reader, unsealed: Mapping[str, Mapping[ReleaseId, int]], what: str) -> Impact:
     start = _resolve(reader, what)
     edges = reader.ledger.down(start, depth=None, limit=_LIMIT)
-    made = _reached(start, [edge for edge in edges if not _only_leads(edge)])
-    led = _reached(start, edges) - made - {start}
+    made, led = _reached(start, edges)
     counts = _predictions(reader, unsealed, made | led)
     mine = {release: count for release, count in counts.items() if node("release", release) in made}
     return Impact(
@@ -101,32 +100,46 @@ def _impact(reader: Reader, unsealed: Mapping[str, Mapping[ReleaseId, int]], wha
     )  # fmt: skip
 
 
-def _only_leads(edge: Edge) -> bool:
-    """Whether an edge says what came after, not what was made of what."""
-    source, target = split_node(edge.src)[0], split_node(edge.dst)[0]
-    return target in ("alert", "trigger") or (source == target == "dataset_version")
-
-
-def _reached(start: Node, edges: Iterable[Edge]) -> set[Node]:
-    """All nodes that edges lead to from a start, and the start."""
+def _reached(start: Node, edges: Iterable[Edge]) -> tuple[set[Node], set[Node]]:
+    """What was made of a start, itself among it; and what it only led to."""
     onward: defaultdict[Node, list[Node]] = defaultdict(list)
     for edge in edges:
         onward[edge.src].append(edge.dst)
-    found, fresh = {start}, [start]
+    made, led = {start}, set[Node]()
+    fresh, leads = [start], list[Node]()
     while fresh:
-        fresh = [target for source in fresh for target in onward[source] if target not in found]
-        found.update(fresh)
-    return found
+        source = fresh.pop()
+        for target in onward[source]:
+            if target in made:
+                continue
+            if _only_leads(source, target):
+                leads.append(target)
+            else:
+                made.add(target)
+                fresh.append(target)
+    while leads:
+        source = leads.pop()
+        if source not in made and source not in led:
+            led.add(source)
+            leads += onward[source]
+    return made, led
+
+
+def _only_leads(source: Node, target: Node) -> bool:
+    """Whether an edge says what came after, not what was made of what."""
+    if source.startswith("dataset_version:"):
+        return target.startswith(("dataset_version:", "alert:", "trigger:"))
+    return target.startswith(("alert:", "trigger:"))
 
 
 def _predictions(
     reader: Reader, unsealed: Mapping[str, Mapping[ReleaseId, int]], nodes: set[Node]
 ) -> Counter[ReleaseId]:
     """How many predictions each release among the nodes made, in sealed segments and in files."""
-    parts = [split_node(one) for one in nodes]
-    releases = {ReleaseId(ident) for kind, ident in parts if kind == "release"}
+    releases = {ReleaseId(split_node(one)[1]) for one in nodes if one.startswith("release:")}
+    segments = [split_node(one)[1] for one in nodes if one.startswith("segment:")]
     counts: Counter[ReleaseId] = Counter()
-    sealed = {row.id: row for row in _segments(reader, [ident for kind, ident in parts if kind == "segment"])}
+    sealed = {row.id: row for row in _segments(reader, segments)}
     late = {row.id for row in _segments(reader, list(unsealed))}
     said: list[Mapping[ReleaseId, int]] = [part for ident, part in unsealed.items() if ident not in late]
     said += [
