@@ -184,7 +184,6 @@ def counts(said: Impact) -> dict[str, int]:
     return {group.kind: group.count for group in said.made}
 
 
-@pytest.mark.capability("M4")
 def test_impact_of_data_counts_what_was_made_of_it_and_apart_what_it_led_to(place: Place) -> None:
     old, new = place.world.generations
 
