@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 
 import msgspec
@@ -21,12 +22,10 @@ WORLD = rows.world()
 class NounChecks(StoreChecks):
     """Rows are kept as they were given, found by what they hold, and changed by one at a time."""
 
-    @pytest.mark.parametrize("row", WORLD, ids=lambda row: f"{type(row).__name__} {row.id[:12]}")
-    def test_a_row_comes_back_as_it_was_written(self, full: Store, row: Entity) -> None:
-        found = full.read(lambda view: rows.rows_of(view, type(row)).get(row.id))
+    def test_rows_come_back_as_they_were_written(self, full: Store) -> None:
+        found = full.read(lambda view: [rows.rows_of(view, type(row)).get(row.id) for row in WORLD])
 
-        assert found == row
-        assert type(found) is type(row)
+        assert found == WORLD
 
     def test_every_noun_has_its_collection(self, full: Store) -> None:
         counts = full.read(lambda view: {kind: rows.rows_of(view, kind).count() for kind in rows.COLLECTIONS})
@@ -37,16 +36,16 @@ class NounChecks(StoreChecks):
         }
         assert counts == expected
 
-    @pytest.mark.parametrize("kind", rows.COLLECTIONS, ids=lambda kind: kind.__name__)
-    def test_what_is_not_there_is_not_found(self, store: Store, kind: type[Entity]) -> None:
-        assert store.read(lambda view: rows.rows_of(view, kind).find("nobody")) is None
-        with pytest.raises(NotFound, match="'nobody' does not exist"):
-            store.read(lambda view: rows.rows_of(view, kind).get("nobody"))
+    def test_what_is_not_there_is_not_found(self, store: Store) -> None:
+        for kind in rows.COLLECTIONS:
+            assert store.read(lambda view, kind=kind: rows.rows_of(view, kind).find("nobody")) is None  # type: ignore[misc]
+            with pytest.raises(NotFound, match="'nobody' does not exist"):
+                store.read(lambda view, kind=kind: rows.rows_of(view, kind).get("nobody"))  # type: ignore[misc]
 
-    @pytest.mark.parametrize("row", WORLD, ids=lambda row: f"{type(row).__name__} {row.id[:12]}")
-    def test_an_id_is_taken_once(self, full: Store, row: Entity) -> None:
-        with pytest.raises(AlreadyExists, match="already exists"):
-            full.write(lambda tx: rows.rows_of(tx, type(row)).add(row))
+    def test_an_id_is_taken_once(self, full: Store) -> None:
+        for row in WORLD:
+            with pytest.raises(AlreadyExists, match=f"{re.escape(repr(row.id))} already exists"):
+                full.write(lambda tx, row=row: rows.rows_of(tx, type(row)).add(row))  # type: ignore[misc]
 
     @pytest.mark.parametrize(
         ("row", "named"),
