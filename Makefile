@@ -7,6 +7,7 @@
 #   make bench NAME=import_cost ARGS=--json
 #   make chaos                          the long kill -9 battery
 #   make docs                           rewrite the generated pages
+#   make vendor                         fetch the pinned files that the web pages ship, with npm
 #   make lock | format | changelog VERSION=0.2.0 | clean
 
 SHELL := /bin/bash
@@ -23,7 +24,7 @@ DEV := $(VENV)/.dev
 ANDON := $(VENV)/.andon
 say = @echo "$(1)" >&2
 
-.PHONY: help demo test lint format bench chaos docs lock changelog clean
+.PHONY: help demo test lint format bench chaos docs vendor lock changelog clean
 .DELETE_ON_ERROR:
 
 help:
@@ -54,6 +55,9 @@ chaos: $(DEV) $(ANDON)
 
 docs: $(DEV) $(ANDON)
 	@$(BIN)/python docs/capabilities.py
+
+vendor: $(DEV) $(ANDON)
+	@$(BIN)/python -m andon.web.ui.vendor
 
 lock:
 	@requirements/lock $(ARGS)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from andon.governance.access import ROLES, Permission
 from andon.web.app import table
 from andon.web.endpoints import ANYBODY, Endpoint
 from tests.web.conftest import Control
@@ -83,3 +85,24 @@ def test_a_body_that_has_two_forms_says_both(document: dict[str, Any]) -> None:
     body = document["paths"]["/api/feedback"]["post"]["requestBody"]["content"]["application/json"]["schema"]
 
     assert [each["$ref"].rsplit("/", 1)[-1] for each in body["oneOf"]] == ["Label", "Labels"]
+
+
+def test_the_reference_lists_every_route_with_its_permission() -> None:
+    text = (Path(__file__).parents[2] / "docs/reference/api.md").read_text()
+    rows = set(re.findall(r"^\| (GET|POST) \| `([^`]+)` \| (\w+) \|", text, re.MULTILINE))
+
+    assert rows == {(each.method, each.path, each.permission.value) for each in table() if each.permission}
+
+
+def test_the_reference_lists_every_role_and_what_it_may() -> None:
+    text = (Path(__file__).parents[2] / "docs/reference/api.md").read_text()
+
+    for role, permissions in ROLES.items():
+        words = re.search(rf"^\| {role} \| (.+) \|$", text, re.MULTILINE)
+        assert words is not None
+        named = (
+            set(Permission)
+            if "everything" in words[1]
+            else {Permission(word) for word in words[1].split(", ")}
+        )
+        assert named == permissions
