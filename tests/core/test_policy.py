@@ -69,7 +69,6 @@ steps = [5, 25, 100]
 min_requests = 40
 noninferior_odds = 2
 alpha = 0.01
-entity = "tailnum"
 
 [monitor.drift]
 window = "24h"
@@ -143,7 +142,6 @@ def test_a_whole_policy_is_read_into_types() -> None:
             min_requests=40,
             noninferior_odds=2.0,
             alpha=0.01,
-            entity="tailnum",
         ),
         monitor=MonitorPolicy(
             window=timedelta(hours=24),
@@ -215,8 +213,7 @@ FAULTS = [
     ("noninferior_odds = 2", "noninferior_odds = 1", None, "release.noninferior_odds is 1", "a number from 1.0001"),
     ("alpha = 0.01", "alpha = 0.9", None, "release.alpha is 0.9", "a number from 1e-06 to 0.5"),
     ("alpha = 0.01", "alpha = nan", None, "release.alpha is nan", "a number from"),
-    ('entity = "tailnum"', "entity = 1", None, "release.entity is 1", "a string"),
-    ('entity = "tailnum"', 'entitty = "tailnum"', None, "release.entitty", "alpha, approvals"),
+    ("approvals = 0", "approvalz = 0", None, "release.approvalz", "alpha, approvals"),
     ('window = "24h"', 'window = "1 day"', None, "monitor.drift.window is '1 day'", "'30m', '24h' or '7d'"),
     ("1 per 500 windows", "some", None, "monitor.drift.false_alarms is 'some'", "'1 per N windows'"),
     ("1 per 500 windows", "1 per 0 windows", None, "monitor.drift.false_alarms", "'1 per N windows'"),
