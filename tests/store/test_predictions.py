@@ -429,19 +429,19 @@ def test_counts_of_unsealed_records_follow_the_files(workshop: Workshop) -> None
     assert workshop.log.unsealed() == {}
 
 
-def test_an_id_is_found_in_every_spelling_of_it(workshop: Workshop) -> None:
+def test_an_id_is_found_in_letters_of_either_case(workshop: Workshop) -> None:
     bench = workshop.bench()
     writer = bench.writer()
     (written,) = bench.write(writer, 1)
     ident = written.prediction_id
-    spellings = [PredictionId(text) for text in (ident, ident.upper(), ident.replace("-", ""))]
+    spellings = [PredictionId(text) for text in (ident, ident.upper())]
 
-    assert [workshop.log.find(text) for text in spellings] == [written] * 3
+    assert [workshop.log.find(text) for text in spellings] == [written] * 2
     writer.close()
     bench.seal_all()
-    assert [workshop.log.find(text) for text in spellings] == [written] * 3
+    assert [workshop.log.find(text) for text in spellings] == [written] * 2
     assert all(workshop.log.has(text) for text in spellings)
-    for wrong in ("", "nonsense", "01890a5d-ac96-474b-bcce-b302099a8057"):
+    for wrong in ("", "nonsense", ident.replace("-", ""), "01890a5d-ac96-474b-bcce-b302099a8057"):
         with pytest.raises(Invalid):
             workshop.log.find(PredictionId(wrong))
 
