@@ -25,6 +25,8 @@ from andon.store.ports import Blobs, Reader, Store, Transaction
 
 Write = Callable[[Callable[[Transaction], None]], Any]
 """How a transaction is written: `Store.write`, or one that checks a lease as well."""
+MOST = 50
+"""Windows of one monitor that are judged in one step."""
 _PAGE = 1000
 
 
@@ -61,7 +63,10 @@ class Watch:
     def step(
         self, recent: Recent, until: datetime, *, actor: ActorId, at: datetime, write: Write | None = None
     ) -> int:
-        """Judge every window that has closed by a domain time; how many there were.
+        """Judge windows that have closed by a domain time, oldest first; how many there were.
+
+        At most `MOST` of each monitor at a time: when time has jumped, by a clock that was set or a watermark far ahead, there
+        are very many, and nothing else should wait for all of them. Step again until there are none.
 
         Args:
             recent: what was answered, read at least up to `until`.
@@ -92,7 +97,7 @@ class Watch:
         self, monitor: str, width: timedelta, until: datetime, lateness: timedelta
     ) -> Sequence[tuple[datetime, datetime]]:
         since = max(self._done.get(monitor, self.watched.since), self.watched.since)
-        return closed_windows(width, since, until, lateness)
+        return closed_windows(width, since, until, lateness, most=MOST)
 
     def _records(self, recent: Recent, start: datetime, end: datetime) -> list[PredictionRecord]:
         version, endpoint = self.watched.version, self.watched.endpoint

@@ -59,9 +59,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def closed_windows(
-    width: timedelta, since: datetime, until: datetime, lateness: timedelta
+    width: timedelta, since: datetime, until: datetime, lateness: timedelta, *, most: int | None = None
 ) -> list[tuple[datetime, datetime]]:
     """The windows of a width, on its grid from 1970, that lie after `since` and had closed `lateness` before `until`.
+
+    At most the `most` oldest.
 
     >>> day = timedelta(days=1)
     >>> [start.day for start, _ in closed_windows(day, EPOCH, EPOCH + 3 * day, day)]
@@ -69,7 +71,7 @@ def closed_windows(
     """
     first = -((EPOCH - since) // width)
     last = (until - lateness - EPOCH) // width
-    return [(EPOCH + index * width, EPOCH + (index + 1) * width) for index in range(first, last)]
+    return [(EPOCH + index * width, EPOCH + (index + 1) * width) for index in range(first, last)[:most]]
 
 
 def performance(

@@ -396,7 +396,9 @@ class Reconciler:
         if watch is None or watch.watched.version.id != watched.version.id:
             watch = self._watches[line.id] = Watch(self.ws.store, self.ws.blobs, watched, policy.monitor)
         actor = self.write(self._system)
-        return watch.step(self._recent, watched.until, actor=actor, at=self.ws.clock.now()) > 0
+        return (
+            watch.step(self._recent, watched.until, actor=actor, at=self.ws.clock.now(), write=self.write) > 0
+        )
 
     def _watched(self, reader: Reader, line: Line, policy: Policy) -> Watched | None:
         live = reader.releases.select({"endpoint": policy.release.endpoint, "state": "live"}, limit=1)
@@ -428,7 +430,8 @@ class Reconciler:
         if not runs:
             return None
         last = runs[0].data_at or runs[0].created_at
-        if now - last < policy.retrain.cooldown:
+        # A clock that was set back would leave it in the future, and must not brake until it catches up.
+        if timedelta(0) <= now - last < policy.retrain.cooldown:
             return None
         for alert in reader.alerts.select({"line": line.id, "state": "open"}, order=("created_at",)):
             kind = "drift" if alert.monitor == "drift" else "performance"
