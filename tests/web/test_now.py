@@ -270,6 +270,27 @@ def test_a_damaged_route_file_is_said_and_the_page_shows_what_should_be(world: W
     assert view.endpoints[0].arms[0].version == 2
 
 
+def test_a_route_that_was_not_published_is_said_and_undo_acts_on_what_is_wanted(world: World) -> None:
+    def moved(tx) -> None:
+        row = tx.routes.get(FLIGHTS)
+        at = world.ws.clock.now() - timedelta(seconds=10)
+        tx.routes.change(
+            replace(
+                row, generation=200, candidate=ReleaseId("rel_2"), stable=ReleaseId("rel_1"), changed_at=at
+            )
+        )
+
+    world.ws.store.write(moved)
+
+    view = now_view(world.ws, Traffic(world.ws.log, world.ws.clock))
+
+    endpoint = view.endpoints[0]
+    assert view.gateways.startswith("The newest route of flights is not published")
+    assert [(arm.version, arm.share) for arm in endpoint.arms] == [(2, 1.0)]
+    assert endpoint.undo is not None
+    assert (endpoint.undo.effect, endpoint.undo.release) == ("100% to v1", "rel_2")
+
+
 @pytest.mark.parametrize("run", ["queued", "running", "failed"])
 def test_a_run_without_a_model_is_shown_with_its_state(world: World, run: str) -> None:
     def work(tx) -> None:

@@ -6,7 +6,8 @@ log says how they answer. The page and its JSON twin are made of the same value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -45,6 +46,8 @@ MOST_ALERTS = 10
 MOST_RUNS = 6
 MOST_CHANGES = 12
 _CHANGES_READ = 80
+LAG = timedelta(seconds=3)
+"""How long a new route may take until it is published."""
 FAILING = 0.01
 """An endpoint is failing when at least this share of its answers failed, by the lower end of the interval."""
 
@@ -74,8 +77,9 @@ def now_view(ws: OpenWorkspace, traffic: Traffic) -> NowView:
     rows = ws.store.read(_rows)
     caught_up = traffic.refresh()
     gateways = states(ws.layout)
-    served, trouble = _served(ws, rows.published)
-    endpoints = tuple(_endpoint(ws, rows, traffic, served, row) for row in rows.routes)
+    routes = _routes(ws, rows.published)
+    trouble = routes.trouble or lagging(rows.routes, routes.served, ws.clock.now())
+    endpoints = tuple(_endpoint(ws, rows, traffic, routes, row) for row in rows.routes)
     open_rollouts = tuple(_rollout(ws, row, rows, traffic) for row in rows.rollouts)
     level, headline, summary = overall(endpoints, open_rollouts, rows.alerts_open)
     words, ok = gateway_words(gateways, trouble, caught_up=caught_up)
@@ -305,22 +309,50 @@ def _outcome(run: Run, reader: Reader) -> tuple[Level, str]:
     return _RUN_TONES[run.state], f"{made}; {version.state}"
 
 
-def _served(ws: OpenWorkspace, published: RouteFile) -> tuple[dict[str, EndpointRoute], str]:
-    """What gateways serve: the published file with the overrides in force; rows when nothing was published yet."""
+class _Routes(msgspec.Struct, frozen=True):
+    """Routes by endpoint: as gateways are told to serve them, and as the rows want them, both after undos at gateways."""
+
+    served: dict[str, EndpointRoute]
+    wanted: dict[str, EndpointRoute]
+    trouble: str
+
+
+def _routes(ws: OpenWorkspace, wanted: RouteFile) -> _Routes:
+    """The published file with the overrides in force; the rows where nothing could be read."""
     try:
         key = route_key(ws.layout)
         data = read_or_none(ws.layout.routes)
-        routes = decode_routes(data, key) if data is not None else published
+        published = decode_routes(data, key) if data is not None else wanted
         overrides = journal(ws.layout)
     except AndonError as error:
-        return dict(published.endpoints), f"The route file cannot be used: {error}"
-    return {name: effective(route, overrides) for name, route in routes.endpoints.items()}, ""
+        return _Routes(
+            dict(wanted.endpoints), dict(wanted.endpoints), f"The route file cannot be used: {error}"
+        )
+    served, desired = (
+        {name: effective(route, overrides) for name, route in routes.endpoints.items()}
+        for routes in (published, wanted)
+    )
+    return _Routes(served, desired, "")
+
+
+def lagging(routes: Sequence[RouteRow], served: Mapping[str, EndpointRoute], now: datetime) -> str:
+    """Which endpoints' newest routes gateways were not told of in time; nothing when all is well."""
+    late = [
+        row.id
+        for row in routes
+        if now - row.changed_at > LAG and (route := served.get(row.id)) is not None
+        and (row.epoch, row.generation) > (route.epoch, route.generation)
+    ]  # fmt: skip
+    if not late:
+        return ""
+    return f"The newest route of {', '.join(late)} is not published: see that the worker runs, with 'andon doctor'."
 
 
 def _endpoint(
-    ws: OpenWorkspace, rows: _Rows, traffic: Traffic, served: dict[str, EndpointRoute], row: RouteRow
+    ws: OpenWorkspace, rows: _Rows, traffic: Traffic, routes: _Routes, row: RouteRow
 ) -> EndpointView:
-    route = served.get(row.id) or rows.published.endpoints[row.id]
+    wanted = routes.wanted[row.id]
+    route = routes.served.get(row.id, wanted)
     arms = tuple(_arms(rows, traffic, route))
     answers = traffic.answers(row.id)
     line = next(
@@ -334,7 +366,7 @@ def _endpoint(
     return EndpointView(
         name=row.id, line=line, level=level, state=state, health=words, generation=route.generation, arms=arms,
         answers=answers, minutes=traffic.minutes(row.id), change=rows.changes[row.id], held=held,
-        undo=undo_offer(route), call=sample_call(ws, route), alerts=alerts,
+        undo=undo_offer(wanted), call=sample_call(ws, route), alerts=alerts,
     )  # fmt: skip
 
 
