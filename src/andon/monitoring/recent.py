@@ -73,7 +73,7 @@ class Recent:
         """Read what has come since; how many records and labels.
 
         Args:
-            until: domain time up to which everything has been told: what is older than the span before it is forgotten.
+            until: domain time up to which nobody needs to look back: what is older than the span before it is forgotten.
                 None forgets nothing.
         """
         floor = None if until is None else to_us(until) - self._span_us

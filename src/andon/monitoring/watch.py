@@ -93,6 +93,12 @@ class Watch:
                 written += 1
         return written
 
+    @property
+    def judged(self) -> datetime:
+        """Domain time up to which every monitor has judged."""
+        monitors = ("drift", *(rule.metric for rule in self.policy.metrics))
+        return min(self._done.get(monitor, self.watched.since) for monitor in monitors)
+
     def _open(
         self, monitor: str, width: timedelta, until: datetime, lateness: timedelta
     ) -> Sequence[tuple[datetime, datetime]]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from andon.core.entities import Cursor, Lease, Line, Release, Rollout, Run, Trigger
+from andon.core.canonical import Digest
+from andon.core.entities import Cursor, Lease, Line, Release, Rollout, RouteRow, Run, Trigger
 from andon.core.errors import LeaseLost, NotFound
 from andon.core.events import EventDraft
-from andon.core.ids import ActorId, RunId, TriggerId, new_id, node
+from andon.core.ids import ActorId, ReleaseId, RunId, TriggerId, new_id, node
 from andon.core.policy import Policy, parse_policy
 from andon.core.states import advance
 from andon.governance.access import ensure_actor
@@ -33,16 +34,18 @@ from andon.pipelines.workspace import OpenWorkspace, fire
 from andon.registry.releases import in_progress, judging, refuse, start_rolling
 from andon.rollout import (
     Evidence,
+    Tally,
     adopt,
     advance_step,
+    began,
     decide,
     finish,
-    gather,
     journal,
     publish,
     rollout_of,
     start,
     switch,
+    unadopted,
     undo,
 )
 from andon.store.lease import LeaseKeeper, process_holder
@@ -53,6 +56,16 @@ T = TypeVar("T")
 log = logging.getLogger("andon.worker")
 LEASE = "reconciler"
 _SPAN = timedelta(days=60)
+_ON_ITS_WAY = timedelta(seconds=10)
+"""How long a request may take between its time and its record; a window of wall time closes that much later."""
+
+
+class _Counted(NamedTuple):
+    """The traffic of a rollout as far as some news."""
+
+    rollout: str
+    tally: Tally
+    number: int
 
 
 class Reconciler:
@@ -66,6 +79,9 @@ class Reconciler:
         self._watches: dict[str, Watch] = {}
         self._running: dict[RunId, threading.Thread] = {}
         self._policies: dict[str, Policy] = {}
+        self._tallies: dict[str, _Counted] = {}
+        self._looked_at = ws.clock.now()
+        self._judged: datetime | None = None
         self._actor: ActorId | None = None
         self._told = False
 
@@ -101,7 +117,8 @@ class Reconciler:
             publish(self.ws.layout, self.ws.store)
         # Lines before records: whatever a watermark covers was logged before it was told, so it is in what is read next.
         lines = self.ws.store.read(lambda reader: reader.lines.select())
-        moved |= self._recent.refresh() > 0
+        self._looked_at = self.ws.clock.now()
+        moved |= self._recent.refresh(self._judged) > 0
         for line in lines:
             policy = self._policy(line)
             moved |= self._start_triggers(line, policy)
@@ -111,6 +128,7 @@ class Reconciler:
             moved |= self._watch(line, policy)
             moved |= self._fire_triggers(line, policy)
             moved |= self._note_seen(line)
+        self._judged = self._judged_by_all(lines)
         # Before the seals: gateways wait for routes, and nobody waits for a seal.
         moved |= publish(self.ws.layout, self.ws.store)
         moved |= self._seal_segments()
@@ -136,15 +154,7 @@ class Reconciler:
     def _adopt_overrides(self) -> bool:
         moved = False
         overrides = journal(self.ws.layout)
-        routes = (
-            self.ws.store.read(lambda reader: {row.id: row for row in reader.routes.select()})
-            if overrides
-            else {}
-        )
-        for override in overrides:
-            route = routes.get(override.endpoint)
-            if route is None or override.epoch != route.epoch or override.id in route.adopted:
-                continue
+        for override in self.ws.store.read(lambda reader: unadopted(reader, overrides)) if overrides else ():
             moved |= self.write(
                 lambda tx, override=override: adopt(
                     tx, override, actor=self._system(tx), at=self.ws.clock.now()
@@ -324,39 +334,45 @@ class Reconciler:
         return moved.state != release.state
 
     def _drive_rollout(self, line: Line, policy: Policy) -> bool:
-        release = self.ws.store.read(lambda reader: in_progress(reader, policy.release.endpoint))
-        if release is None or release.state != "rolling":
-            return False
-        rollout = self.ws.store.read(lambda reader: rollout_of(reader, release.id))
-        if rollout is None or self._held(policy.release.endpoint):
+        endpoint = policy.release.endpoint
+        release = self.ws.store.read(lambda reader: in_progress(reader, endpoint))
+        rollout = None
+        if release is not None and release.state == "rolling":
+            rollout = self.ws.store.read(lambda reader: rollout_of(reader, release.id))
+        if release is None or rollout is None:
+            self._tallies.pop(endpoint, None)
             return False
         if rollout.state == "switching":
-            self.write(lambda tx: self._finish(tx, rollout))
-            return True
-        if rollout.state != "canary":
+            return self.write(lambda tx: self._finish(tx, rollout))
+        if rollout.state not in ("canary", "paused"):
             return False
-        return self._decide(line, policy, rollout)
+        return self._decide(line, self._parsed(release.policy), rollout)
 
-    def _finish(self, tx: Transaction, rollout: Rollout) -> None:
-        at, actor = self.ws.clock.now(), self._system(tx)
-        finish(tx, tx.rollouts.get(rollout.id), actor=actor, at=at)
+    def _finish(self, tx: Transaction, rollout: Rollout) -> bool:
+        at, actor, row = self.ws.clock.now(), self._system(tx), tx.rollouts.get(rollout.id)
+        if row.state != "switching" or tx.routes.get(row.endpoint).held:
+            return False
+        finish(tx, row, actor=actor, at=at)
         for alert in tx.alerts.select({"line": tx.releases.get(rollout.release).line, "state": "open"}):
             if alert.subject.startswith("model_version:"):
                 close_alert(tx, alert, because="another version went live", actor=actor, at=at)
+        return True
 
     def _decide(self, line: Line, policy: Policy, rollout: Rollout) -> bool:
-        evidence = self._evidence(line, policy, rollout)
-        decision = decide(rollout, policy.release, evidence)
+        """Look at a rollout's evidence. A held or paused one may still be undone, and nothing else."""
+        route = self.ws.store.read(lambda reader: reader.routes.get(rollout.endpoint))
+        evidence = self._evidence(line, policy, rollout, route)
+        decision = decide(rollout, policy.release, evidence, held=route.held or rollout.state == "paused")
         if decision.action == "hold":
             return False
         blob = self.ws.blobs.put(
             msgspec.json.encode({"rollout": rollout.id, "decision": decision, "evidence": evidence})
         )
 
-        def work(tx: Transaction) -> None:
+        def work(tx: Transaction) -> bool:
             at, actor, row = self.ws.clock.now(), self._system(tx), tx.rollouts.get(rollout.id)
-            if row.rev != rollout.rev:
-                return
+            if row.rev != rollout.rev or tx.routes.get(rollout.endpoint).rev != route.rev:
+                return False
             if decision.action == "undo":
                 undo(
                     tx, rollout.endpoint, actor=actor, at=at, because=decision.because, hold=False, evidence=blob,
@@ -369,22 +385,33 @@ class Reconciler:
                 )  # fmt: skip
             else:
                 switch(tx, row, evidence=blob, because=decision.because, actor=actor, at=at)
+            return True
 
-        self.write(work)
-        return True
+        return self.write(work)
 
-    def _evidence(self, line: Line, policy: Policy, rollout: Rollout) -> Evidence:
-        route = self.ws.store.read(lambda reader: reader.routes.get(rollout.endpoint))
+    def _evidence(self, line: Line, policy: Policy, rollout: Rollout, route: RouteRow) -> Evidence:
         if route.stable is None:
             raise NotFound(f"endpoint {rollout.endpoint!r} has no stable release to compare with")
-        records = (
-            record for record in self._recent.since(rollout.data_from) if record.endpoint == rollout.endpoint
+        return self._tally(policy, rollout, route.stable).evidence(
+            share=rollout.steps[rollout.step] / 100, closed_until=self._until(line, policy)
         )
-        return gather(
-            records, self._recent.labels, candidate=rollout.release, stable=route.stable,
-            closed_until=self._until(line, policy), horizon=policy.monitor.label_horizon, step_from=rollout.step_from,
-            margin_odds=policy.release.noninferior_odds, expects_labels=bool(policy.monitor.metrics),
-        )  # fmt: skip
+
+    def _tally(self, policy: Policy, rollout: Rollout, stable: ReleaseId) -> Tally:
+        """The rollout's traffic, counted on from where it was left, or from the beginning."""
+        known = self._tallies.get(rollout.endpoint)
+        news = self._recent.news(known.number) if known is not None and known.rollout == rollout.id else None
+        if known is not None and news is not None:
+            tally = known.tally
+            tally.take(news.records, news.labels)
+        else:
+            first = self.ws.store.read(lambda reader: began(reader, rollout))
+            tally = Tally(
+                candidate=rollout.release, stable=stable, began=first, horizon=policy.monitor.label_horizon,
+                margin_odds=policy.release.noninferior_odds, expects_labels=bool(policy.monitor.metrics),
+            )  # fmt: skip
+            tally.take(self._recent.since(None), self._recent.labels)
+        self._tallies[rollout.endpoint] = _Counted(rollout.id, tally, self._recent.number)
+        return tally
 
     # --- monitors -------------------------------------------------------------------------------------------------
 
@@ -393,12 +420,12 @@ class Reconciler:
         if watched is None:
             return False
         watch = self._watches.get(line.id)
-        if watch is None or watch.watched.version.id != watched.version.id:
+        version = watched.version.id
+        if watch is None or watch.watched.version.id != version or watch.policy != policy.monitor:
             watch = self._watches[line.id] = Watch(self.ws.store, self.ws.blobs, watched, policy.monitor)
-        actor = self.write(self._system)
-        return (
-            watch.step(self._recent, watched.until, actor=actor, at=self.ws.clock.now(), write=self.write) > 0
-        )
+        actor = self._actor or self.write(self._system)
+        at = self.ws.clock.now()
+        return watch.step(self._recent, watched.until, actor=actor, at=at, write=self.write) > 0
 
     def _watched(self, reader: Reader, line: Line, policy: Policy) -> Watched | None:
         live = reader.releases.select({"endpoint": policy.release.endpoint, "state": "live"}, limit=1)
@@ -406,9 +433,10 @@ class Reconciler:
             return None
         rollout = rollout_of(reader, live[0].id)
         since = (rollout.data_from if rollout else None) or live[0].changed_at
+        late = _ON_ITS_WAY if policy.clock == "wall" else timedelta(0)
         return Watched(
             line=line.id, endpoint=policy.release.endpoint, version=reader.model_versions.get(live[0].model_version),
-            since=since, until=self._until(line, policy),
+            since=since, until=self._until(line, policy) - late,
         )  # fmt: skip
 
     def _fire_triggers(self, line: Line, policy: Policy) -> bool:
@@ -459,19 +487,29 @@ class Reconciler:
         return active > 0 or in_progress(reader, policy.release.endpoint) is not None
 
     def _policy(self, line: Line) -> Policy:
-        if line.policy not in self._policies:
-            self._policies[line.policy] = parse_policy(self.ws.blobs.get(line.policy).decode())
-        return self._policies[line.policy]
+        return self._parsed(line.policy)
+
+    def _parsed(self, digest: Digest) -> Policy:
+        if digest not in self._policies:
+            self._policies[digest] = parse_policy(self.ws.blobs.get(digest).decode())
+        return self._policies[digest]
 
     def _until(self, line: Line, policy: Policy) -> datetime:
-        """Domain time up to which everything has been told."""
+        """Domain time up to which everything has been told, and read: by the wall clock, when the log was looked at last."""
         if policy.clock == "data" and line.watermark is not None:
             return line.watermark
-        return self.ws.clock.now()
+        return self._looked_at
 
-    def _held(self, endpoint: str) -> bool:
-        route = self.ws.store.read(lambda reader: reader.routes.find(endpoint))
-        return route is not None and route.held
+    def _judged_by_all(self, lines: Sequence[Line]) -> datetime | None:
+        """Domain time up to which no monitor needs to look back; None while a line has been told nothing."""
+        judged: list[datetime] = []
+        for line in lines:
+            policy = self._policy(line)
+            if policy.clock == "data" and line.watermark is None:
+                return None
+            watch = self._watches.get(line.id)
+            judged.append(self._until(line, policy) if watch is None else watch.judged)
+        return min(judged, default=None)
 
     def _note_seen(self, line: Line) -> bool:
         """Say how far the line's watermark has been worked through, for those who wait for it."""
