@@ -45,6 +45,7 @@ _LIMIT_S = 420.0
 _TRIES = 8
 _ENDS = ("refused", "undone", "live", "superseded", "withdrawn", "failed", "blocked", "killed")
 _AGAIN = timedelta(days=7)
+_SEASON = timedelta(days=18)
 _POLL_S = 0.1
 
 
@@ -292,6 +293,7 @@ class Director:
         done = (
             self._until("the loop replaces its model", lambda reader: len(_lived(reader)) >= 2)
             and self._send("shuffled-labels", "refused")
+            and self._wait_for_data(_SEASON)
             and self._send("broken-feature", "undone")
             and self._until(
                 "enough requests", lambda _: self.progress is not None and self.progress.sent >= MIN_REQUESTS
@@ -312,10 +314,14 @@ class Director:
                 return False
             if self.ws.store.read(lambda reader: _state(reader, trigger)) == end:  # noqa: B023
                 return True
-            again = self._data_time() + _AGAIN
-            if not self._until("newer data", lambda _: self._data_time() >= again):  # noqa: B023
+            if not self._wait_for_data(_AGAIN):
                 return False
         return False
+
+    def _wait_for_data(self, time: timedelta) -> bool:
+        """So much more data: with none a challenger is the live model over again, and the gate says so."""
+        wanted = self._data_time() + time
+        return self._until("newer data", lambda _: self._data_time() >= wanted)
 
     def _data_time(self) -> datetime:
         return self.progress.at if self.progress else SINCE
