@@ -289,7 +289,7 @@ def test_a_database_of_somebody_else_is_not_taken_for_an_empty_one(sqlite_place:
 @pytest.mark.parametrize(
     ("url", "error", "named"),
     [
-        ("mysql://root@localhost/x", Invalid, "names a mysql database"),
+        ("mysql://ann@localhost/x", Invalid, "names a mysql database"),
         ("what is this", Invalid, "is not an address"),
         (
             "postgresql://u:secret@127.0.0.1:1/x",
