@@ -312,7 +312,7 @@ class OpenWorkspace:
             events=reader.ledger.head()[0],
             lines=reader.lines.select(),
             endpoints=[_endpoint(reader, row) for row in reader.routes.select()],
-            runs=reader.runs.select(order=("-created_at",), limit=10),
+            runs=reader.runs.select(order=("-id",), limit=10),
             alerts=reader.alerts.select({"state": "open"}, order=("-created_at",), limit=50),
             gateways=gateways.states(self.layout),
         )

@@ -181,11 +181,15 @@ def impact(call: Call) -> Impact:
 
 
 def _page(
-    rows: Collection[E], where: dict[str, Where], query: Page, order: Sequence[str] = ("-created_at",)
+    rows: Collection[E], where: dict[str, Where], query: Page, order: Sequence[str] = ()
 ) -> tuple[list[E], str | None]:
-    """One page of rows, and the id to ask the next with; None at the end."""
+    """One page of rows, newest first, and the id to ask the next with; None at the end.
+
+    Ids are in order of time, and every table is indexed by them; rows of one line or endpoint by when they were made.
+    """
     last = rows.get(query.after) if query.after else None
-    found = rows.select(where, order=order, after=last, limit=query.limit)
+    newest = ("-created_at",) if where.keys() & {"line", "endpoint"} else ("-id",)
+    found = rows.select(where, order=order or newest, after=last, limit=query.limit)
     return found, found[-1].id if len(found) == query.limit else None
 
 

@@ -201,9 +201,7 @@ def _rows(reader: Reader) -> _Rows:
             line: reader.alerts.count({"state": "open", "line": line})
             for line in {r.line for r in releases.values()}
         },
-        runs=[
-            _run(run, reader, names) for run in reader.runs.select(order=("-created_at",), limit=MOST_RUNS)
-        ],
+        runs=[_run(run, reader, names) for run in reader.runs.select(order=("-id",), limit=MOST_RUNS)],
         events=_changes(reader, names),
         lines=lines,
     )
