@@ -54,7 +54,8 @@ def undeclared(folder: str, *, tests: bool) -> list[str]:
     found = []
     for path in sorted((ROOT / folder).rglob("*.py")):
         for package, line, late in imports(path):
-            if (path.parent / f"{package}.py").exists() and "templates" in path.parts:
+            project = [path.parent, path.parent.parent] if "templates" in path.parts else []
+            if any((folder / f"{package}.py").exists() for folder in project):
                 continue  # a module of the same project
             allowed = CORE | EXTRAS if tests or late or "templates" in path.parts else CORE
             if path.is_relative_to(ROOT / "src/andon/testing"):

@@ -202,3 +202,16 @@ def test_a_broken_policy_is_named_with_its_line(tmp_path: Path) -> None:
     said = Shell(tmp_path).run("run", code=2)
 
     assert "line 3: line.entry is 3" in said["message"]
+
+
+def test_the_template_s_own_tests_pass_in_a_new_project(tmp_path: Path) -> None:
+    Shell(tmp_path).run("init", "mine")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider", "tests"],
+        cwd=tmp_path / "mine", capture_output=True, text=True, check=False, timeout=DEADLINE_S,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "mine")},
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
