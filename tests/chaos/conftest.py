@@ -13,6 +13,7 @@ from andon.core.workspace import FOLDER, Layout
 from andon.pipelines.registration import register_line
 from andon.pipelines.workspace import OpenWorkspace
 from tests.chaos.client import BEGIN
+from tests.chaos.desk import Desk
 from tests.chaos.house import House
 from tests.chaos.line import NAME, make
 
@@ -48,3 +49,12 @@ def house(layout: Layout) -> Iterator[House]:
     made = House(layout, os.environ)
     yield made
     made.destroy()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """A line whose first model is live, and a reconciler to step."""
+    made = Desk(tmp_path / "project")
+    made.step_until("the first model is live", lambda: made.count("releases", state="live"))
+    yield made
+    made.close()

@@ -100,10 +100,10 @@ class Source:
         fresh.replace(self._path)
 
 
-def make(folder: Path, rng: Random) -> Source:
-    """The project in a new folder, with its first rows."""
-    folder.mkdir(parents=True)
-    (folder / "andon.toml").write_text(_POLICY)
+def make(folder: Path, rng: Random, *, clock: str = "data") -> Source:
+    """The project in a folder, made when it is missing, with its first rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "andon.toml").write_text(_POLICY.replace('clock = "data"', f'clock = "{clock}"'))
     (folder / "churn.py").write_text(_CODE)
     source = Source(folder / "customers.csv", rng)
     source.grow(FIRST_ROWS)
