@@ -14,6 +14,9 @@ import pytest
 
 from tests import chromium
 
+# Here and not in a folder's own conftest: whoever imports a shipped suite first must find its asserts registered.
+pytest.register_assert_rewrite("andon.testing")
+
 # A busy machine is no reason to fail; in CI the same examples are drawn each time.
 hypothesis.settings.register_profile("andon", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("andon")

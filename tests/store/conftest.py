@@ -1,4 +1,4 @@
-"""Workspaces of both kinds, and asserts of the shipped suites that say what they compared."""
+"""Workspaces of both kinds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 
 from andon.core.workspace import Layout, Settings
-
-pytest.register_assert_rewrite("andon.testing")
-
-from andon.testing.stores import Place  # noqa: E402  # after its asserts are registered
+from andon.testing.stores import Place
 
 
 @pytest.fixture

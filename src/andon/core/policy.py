@@ -65,8 +65,8 @@ class GateCheck(msgspec.Struct, frozen=True, kw_only=True):
 class ReleasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """`[release]`. `steps` are percent of requests, rising to 100; each step needs `min_requests` of the candidate.
 
-    `noninferior_odds` is the margin: a rollout goes to 100 % only with evidence that the candidate's odds of a failure
-    are below this multiple of stable's. `alpha` bounds the chance that a harmless release is undone, and that a release
+    `noninferior_odds` is the margin: a rollout goes to 100 % only with evidence that the candidate fails
+    less than this many times as often as of stable's. `alpha` bounds the chance that a harmless release is undone, and that a release
     at the margin passes.
     """
 
@@ -107,11 +107,15 @@ class RetrainPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole `andon.toml`. `clock` is `wall`, or `data` in a replay: domain time then follows the told watermark."""
+    """A whole `andon.toml`. `clock` is `wall`, or `data` in a replay: domain time then follows the told watermark.
+
+    `note` is a sentence for whoever reads the line's page: what a stranger must know of it.
+    """
 
     name: str
     entry: str
     clock: Literal["wall", "data"]
+    note: str
     source: SourcePolicy
     train: TrainPolicy
     gate: tuple[GateCheck, ...]
@@ -179,9 +183,10 @@ class _Reading:
         entry = self._get(line, "line", "entry", str, None)
         if not _ENTRY.match(entry):
             raise self._fault("line.entry", f"is {entry!r}", "'module:function'")
-        self._unknown(line, "line", {"name", "entry", "clock"})
+        self._unknown(line, "line", {"name", "entry", "clock", "note"})
         return Policy(
-            name=name, entry=entry, clock=clock, source=self._source(document), train=self._train(document),
+            name=name, entry=entry, clock=clock,
+            note=self._optional(line, "line", "note") or "", source=self._source(document), train=self._train(document),
             gate=self._gate(document), release=self._release(document, name), monitor=self._monitor(document),
             retrain=self._retrain(document), text=self.text,
         )  # fmt: skip

@@ -12,9 +12,11 @@ from typing import Literal
 
 import msgspec
 
+from andon.core.canonical import Digest
 from andon.core.entities import Alert, Release, Rollout, RouteRow, Run
 from andon.core.errors import AndonError
 from andon.core.ids import ReleaseId, node
+from andon.core.policy import parse_policy
 from andon.core.routes import EndpointRoute, RouteFile, decode_routes, effective
 from andon.pipelines.gateways import GatewayState, states
 from andon.pipelines.workspace import OpenWorkspace
@@ -22,7 +24,7 @@ from andon.rollout import journal
 from andon.rollout.routes import route_file
 from andon.store.files import read_or_none
 from andon.store.keys import route_key
-from andon.store.ports import Reader
+from andon.store.ports import Blobs, Reader
 from andon.web.traffic import Answers, Traffic
 from andon.web.ui.samples import sample_call
 from andon.web.ui.views import (
@@ -87,8 +89,21 @@ def now_view(ws: OpenWorkspace, traffic: Traffic) -> NowView:
         workspace=rows.workspace, seq=rows.seq, at=ws.clock.now(), level=level, headline=headline, summary=summary,
         gateways=words, gateways_ok=ok, endpoints=endpoints, more=rows.more, rollouts=open_rollouts,
         waiting=rows.waiting, alerts=tuple(rows.alerts), alerts_open=rows.alerts_open, runs=tuple(rows.runs),
-        changes=rows.events, lines=rows.lines,
+        changes=rows.events, lines=rows.lines, notes=_notes(ws),
     )  # fmt: skip
+
+
+def _notes(ws: OpenWorkspace) -> tuple[str, ...]:
+    """What the lines' policies want every reader of the page to know."""
+    lines = ws.store.read(lambda reader: reader.lines.select(limit=MOST_ENDPOINTS))
+    return tuple(note for line in lines if (note := _note(ws.blobs, line.policy)))
+
+
+def _note(blobs: Blobs, policy: Digest) -> str:
+    try:
+        return parse_policy(blobs.get(policy).decode()).note if blobs.has(policy) else ""
+    except AndonError:
+        return ""  # a page must open whatever a policy says
 
 
 _WORST_FIRST: tuple[tuple[Level, str, str], ...] = (

@@ -155,3 +155,4 @@ class NowView(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[RunView, ...]
     changes: tuple[Change, ...]
     lines: tuple[str, ...]
+    notes: tuple[str, ...] = ()
