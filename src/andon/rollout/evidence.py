@@ -61,7 +61,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
         stable, candidate: trials of each arm: requests, and sticky entities once each.
         stable_failed, candidate_failed: how many of them failed; an entity fails where it failed first.
         harm: evidence that the candidate fails more often than stable.
-        noninferior: evidence that its odds of failing are below the policy's multiple of stable's.
+        noninferior: evidence that its failure rate is below the policy's multiple of stable's (or, for `failures`, below 2 %).
     """
 
     name: str
