@@ -196,12 +196,10 @@ class Tally:
                 self._early[ident] = label
 
     def _guard(self, name: str, rows: _Rows, tried: _Mask, failed: _Mask) -> Guard:
-        first = _first_failures(rows, failed)
-        had = rows["candidate"][first]
-        # In one order whatever the order of arrival, so that sums of floats come out the same.
-        shares = np.sort(rows["share"][first])
+        counted = _first_failures(rows, failed)
+        had = rows["candidate"][counted]
+        harm, noninferior = _evidence(had, rows["share"][counted], self._margin_odds)
         stable, candidate = (_units(rows, tried & (rows["candidate"] == arm)) for arm in (False, True))
-        noninferior = NoninferiorityEvidence(margin_odds=self._margin_odds).update(had, shares).log_e
         if name == "failures":
             requests = int((tried & rows["candidate"]).sum())
             failures = int((failed & rows["candidate"]).sum())
@@ -213,7 +211,7 @@ class Tally:
             candidate=candidate,
             stable_failed=int((~had).sum()),
             candidate_failed=int(had.sum()),
-            harm=HarmEvidence().update(had, shares).log_e,
+            harm=harm,
             noninferior=noninferior,
         )
 
@@ -274,6 +272,25 @@ def _first_failures(rows: _Rows, failed: _Mask) -> npt.NDArray[np.intp]:
     ordered = sticky[np.lexsort((rows["low"][sticky], rows["high"][sticky], rows["at"][sticky]))]
     _, first = np.unique(rows["entity"][ordered], return_index=True)
     return np.concatenate((places[entity < 0], ordered[first]))
+
+
+def _evidence(had: _Mask, shares: npt.NDArray[np.float64], margin_odds: float) -> tuple[float, float]:
+    """Log10 evidence of harm and of non-inferiority from failures: did the candidate have it, and its share then.
+
+    Failures under one share all weigh the same, so they are counted first. Shares are taken in one order whatever the order of
+    arrival, so that sums of floats come out the same.
+    """
+    harm, better = HarmEvidence(), NoninferiorityEvidence(margin_odds=margin_odds)
+    bets, log_sum = np.zeros(len(harm.odds)), 0.0
+    for share in np.unique(shares):
+        mine = had[shares == share]
+        for arm, count in ((True, int(mine.sum())), (False, int((~mine).sum()))):
+            bets += count * np.array(harm.update(arm, share).log_sums)
+            log_sum += count * better.update(arm, share).log_sum
+    return (
+        HarmEvidence(log_sums=tuple(bets.tolist())).log_e,
+        NoninferiorityEvidence(margin_odds=margin_odds, log_sum=log_sum).log_e,
+    )
 
 
 def _units(rows: _Rows, mask: _Mask) -> int:
