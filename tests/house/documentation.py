@@ -2,7 +2,7 @@
 
 Every fenced block of Python or shell has a comment right above its fence:
 
-    <!-- run -->                      it is run, in the page's own empty folder, blocks in the order of the page
+    <!-- run -->                      run in the page's own empty folder, in the order of the page, `cd` carries over
     <!-- run: exit 1 -->              the same, and it ends with exit code 1
     <!-- not run: the reason -->      it is not, and the page says why
 
@@ -17,6 +17,7 @@ import doctest
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -95,14 +96,17 @@ def check(block: Block, folder: Path) -> None:
             execute([sys.executable, "-W", "error", "-c", block.code], folder, block)
         case "console" if block.run:
             for command, expected in commands(block.code):
-                printed = execute(["bash", "-euo", "pipefail", "-c", command], folder, block)
-                options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-                same = not expected or doctest.OutputChecker().check_output(expected, printed, options)
-                assert same, (
-                    f"line {block.line}: '{command}' printed\n{printed}\nand the page says\n{expected}"
-                )
+                printed = execute(shell(command, folder), folder, block)
+                compare(printed, expected, command, block)
         case "bash" | "sh" | "shell" if block.run:
-            execute(["bash", "-euo", "pipefail", "-c", block.code], folder, block)
+            execute(shell(block.code, folder), folder, block)
+
+
+def compare(printed: str, expected: str, command: str, block: Block) -> None:
+    """Hold what a command printed against the page."""
+    options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    same = not expected or doctest.OutputChecker().check_output(expected, printed, options)
+    assert same, f"line {block.line}: '{command}' printed\n{printed}\nand the page says\n{expected}"
 
 
 def commands(code: str) -> Iterator[tuple[str, str]]:
@@ -115,17 +119,35 @@ def commands(code: str) -> Iterator[tuple[str, str]]:
         yield "".join(lines[:more]).strip(), "".join(lines[more:])
 
 
-def execute(command: list[str], folder: Path, block: Block) -> str:
-    """Run a command in the folder, with this Python's programs first on PATH; what it leaves running is ended."""
-    env = {
+def shell(code: str, folder: Path) -> list[str]:
+    """A shell command that remembers in which folder it ends, for the next block."""
+    return ["bash", "-euo", "pipefail", "-c", f"trap 'pwd > {shlex.quote(str(_note(folder)))}' EXIT\n{code}"]
+
+
+def current(folder: Path) -> Path:
+    """Where the next block of a page that is run in this folder begins."""
+    return Path(_note(folder).read_text().strip()) if _note(folder).exists() else folder
+
+
+def _note(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.cwd")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What a block sees: this Python's programs first on PATH, and the page's folder as its home."""
+    return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(folder),
     }
+
+
+def execute(command: list[str], folder: Path, block: Block) -> str:
+    """Run a command where the page has got to; what it leaves running is ended."""
     with subprocess.Popen(
         command,
-        cwd=folder,
-        env=env,
+        cwd=current(folder),
+        env=environment(folder),
         text=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

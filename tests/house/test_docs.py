@@ -78,3 +78,12 @@ def test_the_blocks_of_a_page_share_a_folder_in_their_order(tmp_path: Path) -> N
         check(block, tmp_path)
 
     assert (tmp_path / "n").read_text() == "41\n"
+
+
+def test_the_next_block_begins_where_the_last_one_went(tmp_path: Path) -> None:
+    page = "<!-- run -->\n```bash\nmkdir in\ncd in\n```\n<!-- run -->\n```console\n$ touch here\n$ cd ..\n$ ls in\nhere\n```\n"
+
+    for block in blocks(page):
+        check(block, tmp_path)
+
+    assert (tmp_path / "in/here").exists()
