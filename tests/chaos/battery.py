@@ -93,6 +93,8 @@ class Battery:
     def __init__(self, folder: Path, environ: Mapping[str, str], *, seed: int, cycles: int) -> None:
         self.seed, self.cycles = seed, cycles
         self.rng = Random(seed)
+        moments = {name: weight for name, (_, weight) in MOMENTS.items()}
+        self._bags = [Bag(self.rng, weights) for weights in (ACTS, VICTIMS, moments)]
         self.history = History()
         self.figures = Figures()
         self.source = make(folder / "project", Random(f"{seed}/source"))
@@ -141,9 +143,7 @@ class Battery:
     def _cycle(self, number: int) -> None:
         rng = self.rng
         self._stir(rng)
-        act = pick(rng, ACTS)
-        victim = pick(rng, VICTIMS)
-        moment = pick(rng, {name: weight for name, (_, weight) in MOMENTS.items()})
+        act, victim, moment = self._bags[0].draw(), self._bags[1].draw(), self._bags[2].draw()
         delay_s = math.exp(rng.uniform(math.log(_SHORTEST_S), math.log(_LONGEST_S)))
         waits = rng.random() < 0.75
         if number == self.cycles // 2:
@@ -153,6 +153,8 @@ class Battery:
         if act == "undo by control":
             self._go(self._undo_by_control, number)
         self._wait_for(MOMENTS[moment][0])
+        if victim == "step":
+            self._wait_for_step()
         self._quiet.wait(delay_s)
         killed_s = time.monotonic()
         if not self._kill(victim):
@@ -175,6 +177,11 @@ class Battery:
         while kinds and time.monotonic() < deadline and not self._quiet.wait(0.01):
             if self.ws.store.read(lambda reader: reader.ledger.after(seq, limit=1, kinds=kinds)):
                 return
+
+    def _wait_for_step(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not self.house.steps() and time.monotonic() < deadline and not self._quiet.wait(0.02):
+            pass
 
     def _kill(self, victim: str) -> bool:
         if victim == "step":
@@ -358,8 +365,18 @@ def _route_and_live(reader: Reader) -> tuple[RouteRow | None, list[str]]:
     return reader.routes.find(NAME), [release.id for release in live]
 
 
-def pick(rng: Random, weights: Mapping[str, int]) -> str:
-    return rng.choices(list(weights), list(weights.values()))[0]
+class Bag:
+    """Draws names at random, but each as often as its weight says before the bag is filled again."""
+
+    def __init__(self, rng: Random, weights: Mapping[str, int]) -> None:
+        self._rng = rng
+        self._full = [name for name, weight in weights.items() for _ in range(weight)]
+        self._left: list[str] = []
+
+    def draw(self) -> str:
+        if not self._left:
+            self._left = self._rng.sample(self._full, len(self._full))
+        return self._left.pop()
 
 
 def quantile(values: list[float], share: float) -> float:

@@ -281,6 +281,9 @@ def rows_and_events_tell_the_same(evidence: Evidence) -> Iterator[str]:
             run.state, ("run.sealed",)
         )
         yield from _told(last, run, "run", kind)
+        event = last.get(f"run:{run.id}")
+        if event is not None and event.kind == "run.sealed" and event.facts.get("state") != run.state:
+            yield f"run {run.id} is {run.state}, and was sealed as {event.facts.get('state')}"
         if seals[f"run:{run.id}"] != ended("run", run.state):
             yield f"run {run.id} is {run.state} and was sealed {seals[f'run:{run.id}']} times"
     for release in evidence.releases:

@@ -271,7 +271,7 @@ FAULTS: list[tuple[str, Fault]] = [
     ("the_route_file_equals_the_rows", _file),
     ("gateways_serve_the_newest_generation", lambda evidence: replace(evidence, served=({}, {}))),
     ("gateways_serve_the_newest_generation", lambda evidence: replace(evidence, served=())),
-    ("the_chain_holds_and_edges_match", _event(lambda event: [msgspec.structs.replace(event, facts={"a": 1})])),
+    ("the_chain_holds_and_edges_match", _event(lambda event: [msgspec.structs.replace(event, facts={**event.facts, "a": 1})])),
     ("the_chain_holds_and_edges_match", _event(lambda _: [])),
     ("the_chain_holds_and_edges_match", lambda evidence: replace(evidence, edges=evidence.edges[1:])),
     ("a_run_has_one_outcome", _rows("versions", _again(id=ModelVersionId("another")))),
