@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec.structs import replace
 
 from andon.core.ids import Node
-from andon.web.traffic import Answers, Minute
+from andon.web.traffic import Answers, Slot
 from andon.web.ui.views import (
     AlertView,
     ArmView,
@@ -39,8 +39,8 @@ def answers(requests: int, failures: int = 0) -> Answers:
     )  # fmt: skip
 
 
-MINUTES = tuple(Minute(n, 380 + (n * 37) % 90, 0) for n in reversed(range(30)))
-QUIET_MINUTES = tuple(Minute(n, 0, 0) for n in reversed(range(30)))
+SLOTS = tuple(Slot(n * 10, 60 + (n * 37) % 20, 0) for n in reversed(range(30)))
+QUIET_SLOTS = tuple(Slot(n * 10, 0, 0) for n in reversed(range(30)))
 CHANGE = LastChange(
     what="flights v2 live", who="line flights", at=ago(minutes=34), why="because of falling performance", reason="",
     gate="auc 0.703 >= 0.65; auc vs live +0.021 [+0.008, +0.034] >= -0.005 absolute, n = 3,112", gate_passed=True,
@@ -56,7 +56,7 @@ CANDIDATE = ArmView(
 )  # fmt: skip
 ENDPOINT = EndpointView(
     name="flights", line="flights", level="good", state="Healthy", health="2,104 requests in 5 min, 0 failed.",
-    generation=700, arms=(STABLE,), answers=answers(2104), minutes=MINUTES, change=CHANGE, held=False,
+    generation=700, arms=(STABLE,), answers=answers(2104), gone=answers(0), slots=SLOTS, change=CHANGE, held=False,
     undo=UndoOffer(effect="100% to v1", release="rel_2", gone="v2", back_to="v1"),
     call="curl http://127.0.0.1:8080/predict/flights \\\n  -H 'Content-Type: application/json' \\\n"
     "  -d '{\"carrier\":\"UA\",\"origin\":\"EWR\",\"dest\":\"IAH\",\"distance\":1400,\"hour\":5}'",
@@ -81,6 +81,7 @@ def change(seq: int, minutes: int, tone: str, who: str, what: str) -> Change:
         tone=tone,
         who=who,
         what=what,
+        why="late arrivals look wrong" if tone == "bad" else "",
         subject=Node("release:rel_2"),
     )  # type: ignore[arg-type]
 
@@ -122,9 +123,9 @@ ROLLING = replace(
         replace(
             ENDPOINT, level="watch", state="Some fail", health="2,104 requests in 5 min, 9 failed.",
             answers=answers(2104, 9), arms=(replace(STABLE, share=0.9), CANDIDATE), alerts=1,
-            minutes=(*MINUTES[:-2], Minute(1, 430, 5), Minute(0, 180, 4)),
+            slots=(*SLOTS[:-2], Slot(10, 70, 5), Slot(0, 30, 4)),
             undo=UndoOffer(effect="100% to v2", release="rel_3", gone="v3", back_to="v2"),
-            change=replace(CHANGE, what="flights v3 rolling out", at=ago(minutes=2)),
+            change=replace(CHANGE, what="flights v3 rolling out", at=ago(minutes=2)), gone=answers(900, 3),
         ),
     ),
     waiting=(
@@ -152,11 +153,11 @@ FAILING = replace(
         replace(
             ENDPOINT, level="bad", state="Failing", health="2,104 requests in 5 min, 310 failed.",
             answers=answers(2104, 310), arms=(replace(STABLE, answers=answers(2104, 310)),),
-            minutes=(*MINUTES[:-3], Minute(2, 430, 60), Minute(1, 430, 180), Minute(0, 180, 70)),
+            slots=(*SLOTS[:-3], Slot(20, 70, 20), Slot(10, 70, 50), Slot(0, 30, 28)),
         ),
         replace(
             ENDPOINT, name="churn", line="churn", level="quiet", state="Quiet", answers=answers(0), change=None, undo=None,
-            health="No requests in the last 5 minutes.", minutes=QUIET_MINUTES,
+            health="No requests in the last 5 minutes.", slots=QUIET_SLOTS,
             arms=(replace(STABLE, model="churn", label="v7", answers=answers(0)),),
         ),
     ),
@@ -165,7 +166,7 @@ DOWN = replace(
     FAILING,
     endpoints=(
         replace(ENDPOINT, level="bad", state="Down", health="No release answers: requests get 503.", arms=(), undo=None,
-                answers=answers(0), minutes=QUIET_MINUTES),
+                answers=answers(0), slots=QUIET_SLOTS),
     ),
 )  # fmt: skip
 EMPTY = replace(

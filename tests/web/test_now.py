@@ -45,7 +45,14 @@ NONE = Answers(requests=0, failures=0)
 def test_health_is_told_in_a_word(
     answers: Answers, answering: bool, held: bool, alerts: int, want: tuple[str, str]
 ) -> None:
-    assert health(answers, answering=answering, held=held, alerts=alerts)[:2] == want
+    assert health(answers, NONE, answering=answering, held=held, alerts=alerts)[:2] == want
+
+
+def test_failures_of_a_release_that_is_gone_do_not_count_against_what_answers_now() -> None:
+    assert health(FINE, MANY_FAIL, answering=True, held=False, alerts=0)[:2] == ("good", "Healthy")
+    assert health(NONE, MANY_FAIL, answering=True, held=False, alerts=0) == (
+        "quiet", "Quiet", "No requests since the last change.",
+    )  # fmt: skip
 
 
 def test_the_worst_endpoint_speaks_first() -> None:
@@ -151,6 +158,19 @@ def test_every_event_becomes_a_sentence_of_who_and_what(world: World) -> None:
     assert not [what for what in said.values() if "?" in what or "{" in what]
 
 
+def test_a_refused_release_says_why(world: World) -> None:
+    def refused(tx) -> None:
+        row = tx.releases.get("rel_1")
+        tx.releases.change(replace(row, because="auc 0.498 is not >= 0.65"))
+
+    world.ws.store.write(refused)
+    world.event("release.refused", node("release", "rel_1"))
+
+    found = world.ws.store.read(lambda reader: describe(reader.ledger.latest(limit=1)[0], Names(reader)))
+
+    assert (found.what, found.why) == ("refused flights v1", "auc 0.498 is not >= 0.65")
+
+
 def test_what_is_gone_is_called_by_its_id(world: World) -> None:
     assert world.ws.store.read(lambda reader: Names(reader).node(node("release", "rel_gone"))) == "rel_gone"
     assert world.ws.store.read(lambda reader: Names(reader).node(node("comet", "halley"))) == "halley"
@@ -159,16 +179,15 @@ def test_what_is_gone_is_called_by_its_id(world: World) -> None:
 # --- traffic ---
 
 
-def test_traffic_is_counted_by_release_and_minute(world: World) -> None:
+def test_traffic_is_counted_by_release_and_time(world: World) -> None:
     traffic = Traffic(world.ws.log, SystemClock())
     world.asked(3, 50, failed=5, minutes_ago=2)
-    world.asked(2, 7, failed=7, minutes_ago=40)
-    world.asked(2, 9, minutes_ago=61)
+    world.asked(2, 9, minutes_ago=6)
 
     assert traffic.refresh()
 
-    both, stable, candidate = (traffic.answers(FLIGHTS, release) for release in (None, "rel_2", "rel_3"))
-    minutes = traffic.minutes(FLIGHTS)
+    both, stable, candidate = (traffic.answers(FLIGHTS, which) for which in (None, ["rel_2"], {"rel_3"}))
+    slots = traffic.slots(FLIGHTS)
     assert [(each.requests, each.failures) for each in (both, stable, candidate)] == [
         (450, 5),
         (400, 0),
@@ -178,8 +197,10 @@ def test_traffic_is_counted_by_release_and_minute(world: World) -> None:
     assert candidate.failed_high is not None
     assert 0.03 < candidate.failed_low < 0.1 < candidate.failed_high < 0.25
     assert stable.p99_ms == pytest.approx(0.12, rel=0.19)
-    assert [minute.ago for minute in minutes] == list(reversed(range(30)))
-    assert sum(minute.requests for minute in minutes) == 450
+    assert [slot.ago_s for slot in slots] == list(range(290, -1, -10))
+    assert sum(slot.requests for slot in slots) == 450
+    assert next(slot.ago_s for slot in slots if slot.failures) in (110, 120)
+    assert traffic.releases(FLIGHTS) == {"rel_2", "rel_3"}
     assert traffic.answers("nothing") == NONE
 
 
@@ -210,7 +231,7 @@ def test_what_is_older_than_five_minutes_does_not_count_as_now(world: World) -> 
     traffic.refresh()
 
     assert traffic.answers(FLIGHTS) == NONE
-    assert sum(minute.requests for minute in traffic.minutes(FLIGHTS)) == 400
+    assert sum(slot.requests for slot in traffic.slots(FLIGHTS)) == 0
 
 
 # --- the whole view ---

@@ -17,7 +17,7 @@ from andon.web.feed import KEEPALIVE, KEEPALIVE_S, message
 from andon.web.notices import Notice
 from andon.web.state import COOKIE, State
 from andon.web.ui.now import now_view
-from andon.web.ui.render import page, statics
+from andon.web.ui.render import ms, page, statics
 from andon.web.ui.views import NowView
 from andon.web.ui.words import Names
 
@@ -101,7 +101,7 @@ def undo(call: Call) -> Response:
     )
     lines = [f"All requests to {done.endpoint} go to {back}. On record: {_name(call)}."]
     if done.gateways:
-        lines.append(f"Confirmed after {done.seconds:.1f} s by {', '.join(done.gateways)}.")
+        lines.append(f"Confirmed by {', '.join(done.gateways)} after {ms(done.seconds * 1000)}.")
     if done.unreached:
         lines.append(
             f"Not confirmed by {', '.join(done.unreached)}: they take the new route when they are back."

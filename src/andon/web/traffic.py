@@ -1,4 +1,4 @@
-"""How each release answers just now: counts, failures and latencies of the last hour, minute by minute.
+"""How each release answers just now: counts, failures and latencies of the last five minutes, by ten seconds.
 
 A cache in memory, read from the prediction log's tail: losing it loses nothing. Latencies are kept in a histogram whose
 buckets grow by 19 %, so a percentile is right to that.
@@ -7,7 +7,7 @@ buckets grow by 19 %, so a percentile is right to that.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import ceil, log2
 
 import msgspec
@@ -17,20 +17,19 @@ from andon.core.predictions import PredictionRecord
 from andon.stats import wilson_interval
 from andon.store.ports import PredictionLog
 
-MINUTE_US = 60_000_000
-KEPT_MINUTES = 60
-SHOWN_MINUTES = 30
-WINDOW_MINUTES = 5
+SLOT_S = 10
+SLOTS = 30
+_SLOT_US = SLOT_S * 1_000_000
 BATCH = 10_000
 BUDGET_S = 0.25
 _PER_OCTAVE = 4
 _BUCKETS = 25 * _PER_OCTAVE
 
 
-class Minute(msgspec.Struct, frozen=True):
-    """Requests and failures (5xx) of one minute. `ago` counts minutes back from now, 0 is the one that runs."""
+class Slot(msgspec.Struct, frozen=True):
+    """Requests and failures (5xx) of ten seconds. `ago_s` is how many seconds ago they began to count, 0 for those that run."""
 
-    ago: int
+    ago_s: int
     requests: int
     failures: int
 
@@ -51,7 +50,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Tally:
-    """What one release answered in one minute."""
+    """What one release answered in one slot."""
 
     __slots__ = ("failures", "latencies", "requests")
 
@@ -80,9 +79,9 @@ class Traffic:
         """Read what was answered since; whether all of it was read within a quarter of a second."""
         with self._lock:
             deadline = self._clock.monotonic_s() + BUDGET_S
-            oldest = self._minute() - KEPT_MINUTES
+            oldest = self._slot() - SLOTS
             if self._position is None:
-                self._position = self._log.since(from_us(oldest * MINUTE_US))
+                self._position = self._log.since(from_us(oldest * _SLOT_US))
             self._tallies = {key: tally for key, tally in self._tallies.items() if key[2] > oldest}
             while True:
                 records, self._position = self._log.tail(self._position, limit=BATCH)
@@ -92,26 +91,31 @@ class Traffic:
                 if self._clock.monotonic_s() >= deadline:
                     return False
 
-    def minutes(self, endpoint: str) -> tuple[Minute, ...]:
-        """The last half hour of an endpoint, oldest first, without gaps."""
+    def slots(self, endpoint: str) -> tuple[Slot, ...]:
+        """The last five minutes of an endpoint, oldest first, without gaps."""
         with self._lock:
-            now = self._minute()
-            requests, failures = [0] * SHOWN_MINUTES, [0] * SHOWN_MINUTES
-            for (name, _, minute), tally in self._tallies.items():
-                ago = now - minute
-                if name == endpoint and 0 <= ago < SHOWN_MINUTES:
+            now = self._slot()
+            requests, failures = [0] * SLOTS, [0] * SLOTS
+            for (name, _, slot), tally in self._tallies.items():
+                ago = now - slot
+                if name == endpoint and 0 <= ago < SLOTS:
                     requests[ago] += tally.requests
                     failures[ago] += tally.failures
-        return tuple(Minute(ago, requests[ago], failures[ago]) for ago in reversed(range(SHOWN_MINUTES)))
+        return tuple(Slot(ago * SLOT_S, requests[ago], failures[ago]) for ago in reversed(range(SLOTS)))
 
-    def answers(self, endpoint: str, release: str | None = None) -> Answers:
-        """How an endpoint, or one release on it, answered in the last five minutes."""
+    def releases(self, endpoint: str) -> frozenset[str]:
+        """The releases that answered in the last five minutes."""
         with self._lock:
-            oldest = self._minute() - WINDOW_MINUTES
+            return frozenset(release for name, release, _ in self._tallies if name == endpoint)
+
+    def answers(self, endpoint: str, releases: Collection[str] | None = None) -> Answers:
+        """How an endpoint, or some releases on it, answered in the last five minutes."""
+        with self._lock:
+            oldest = self._slot() - SLOTS
             tallies = [
                 tally
-                for (name, by, minute), tally in self._tallies.items()
-                if name == endpoint and minute > oldest and release in (None, by)
+                for (name, release, slot), tally in self._tallies.items()
+                if name == endpoint and slot > oldest and (releases is None or release in releases)
             ]
             requests, failures = sum(t.requests for t in tallies), sum(t.failures for t in tallies)
             latencies = [sum(column) for column in zip(*(t.latencies for t in tallies), strict=True)]
@@ -125,16 +129,16 @@ class Traffic:
 
     def _count(self, records: Iterable[PredictionRecord], oldest: int) -> None:
         for record in records:
-            minute = record.at_us // MINUTE_US
-            if minute > oldest:
-                key = (record.endpoint, record.release, minute)
+            slot = record.at_us // _SLOT_US
+            if slot > oldest:
+                key = (record.endpoint, record.release, slot)
                 tally = self._tallies.get(key)
                 if tally is None:
                     tally = self._tallies[key] = _Tally()
                 tally.add(record)
 
-    def _minute(self) -> int:
-        return to_us(self._clock.now()) // MINUTE_US
+    def _slot(self) -> int:
+        return to_us(self._clock.now()) // _SLOT_US
 
 
 def bucket(micros: int) -> int:

@@ -139,8 +139,8 @@ def overall(
 
 
 def _summary(endpoints: Sequence[EndpointView], rollouts: Sequence[RolloutView], alerts: int) -> str:
-    asked = sum(endpoint.answers.requests for endpoint in endpoints)
-    failed = sum(endpoint.answers.failures for endpoint in endpoints)
+    asked = sum(endpoint.answers.requests + endpoint.gone.requests for endpoint in endpoints)
+    failed = sum(endpoint.answers.failures + endpoint.gone.failures for endpoint in endpoints)
     parts = [f"{asked:,} requests in the last 5 minutes, {failed:,} failed"]
     if rollouts:
         parts.append("1 rollout under way" if len(rollouts) == 1 else f"{len(rollouts)} rollouts under way")
@@ -150,28 +150,31 @@ def _summary(endpoints: Sequence[EndpointView], rollouts: Sequence[RolloutView],
     return "; ".join(parts) + "."
 
 
-def health(answers: Answers, *, answering: bool, held: bool, alerts: int) -> tuple[Level, str, str]:
-    """How an endpoint does: level, one word, and the sentence with its numbers."""
+def health(
+    answers: Answers, gone: Answers, *, answering: bool, held: bool, alerts: int
+) -> tuple[Level, str, str]:
+    """How an endpoint does: level, one word, and the sentence with its numbers.
+
+    Args:
+        answers: of the releases that answer now; only these count.
+        gone: of releases that no longer do.
+    """
     if not answering:
         return "bad", "Down", "No release answers: requests get 503."
-    if not answers.requests:
-        words = "No requests in the last 5 minutes."
-        return (
-            ("held", "Held", words)
-            if held
-            else ("watch", "Alert", words)
-            if alerts
-            else ("quiet", "Quiet", words)
-        )
-    assert answers.failed_low is not None
     words = f"{answers.requests:,} requests in 5 min, {answers.failures:,} failed."
-    if answers.failed_low >= FAILING:
+    if not answers.requests:
+        words = (
+            "No requests since the last change." if gone.requests else "No requests in the last 5 minutes."
+        )
+    if answers.failed_low is not None and answers.failed_low >= FAILING:
         return "bad", "Failing", words
     if held:
         return "held", "Held", words
     if answers.failures:
         return "watch", "Some fail", words
-    return ("watch", "Alert", words) if alerts else ("good", "Healthy", words)
+    if alerts:
+        return "watch", "Alert", words
+    return ("good", "Healthy", words) if answers.requests else ("quiet", "Quiet", words)
 
 
 def gateway_words(gateways: Sequence[GatewayState], trouble: str, *, caught_up: bool) -> tuple[str, bool]:
@@ -367,18 +370,20 @@ def _endpoint(
     wanted = routes.wanted[row.id]
     route = routes.served.get(row.id, wanted)
     arms = tuple(_arms(rows, traffic, route))
-    answers = traffic.answers(row.id)
+    current = {arm.release for arm in arms}
+    answers = traffic.answers(row.id, current)
+    gone = traffic.answers(row.id, traffic.releases(row.id) - current)
     line = next(
         (rows.releases[arm.release].line for arm in route.arms if arm.release in rows.releases), row.id
     )
     alerts = rows.alerts_by_line.get(line, 0)
     held = row.held or route.held
     level, state, words = health(
-        answers, answering=any(arm.share > 0 for arm in arms), held=held, alerts=alerts
+        answers, gone, answering=any(arm.share > 0 for arm in arms), held=held, alerts=alerts
     )
     return EndpointView(
         name=row.id, line=line, level=level, state=state, health=words, generation=route.generation, arms=arms,
-        answers=answers, minutes=traffic.minutes(row.id), change=rows.changes[row.id], held=held,
+        answers=answers, gone=gone, slots=traffic.slots(row.id), change=rows.changes[row.id], held=held,
         undo=undo_offer(wanted), call=sample_call(ws, route), alerts=alerts,
     )  # fmt: skip
 
@@ -396,7 +401,7 @@ def _arms(rows: _Rows, traffic: Traffic, route: EndpointRoute) -> list[ArmView]:
                 ArmView(
                     role=role, label=f"v{arm.version}", model=arm.model, version=arm.version, release=arm.release,
                     share=part, since=release.changed_at if release else None,
-                    answers=traffic.answers(route.endpoint, arm.release),
+                    answers=traffic.answers(route.endpoint, [arm.release]),
                 )
             )  # fmt: skip
     return found
@@ -428,8 +433,8 @@ def _rollout(ws: OpenWorkspace, row: Rollout, rows: _Rows, traffic: Traffic) -> 
     stable = route.arm("stable") if route else None
     return RolloutView(
         release=release.id, label=_label(release), endpoint=row.endpoint, state=row.state, steps=row.steps, step=row.step,
-        since=row.changed_at, because=row.because or "", candidate=traffic.answers(row.endpoint, release.id),
-        stable=traffic.answers(row.endpoint, stable.release) if stable else Answers(requests=0, failures=0),
+        since=row.changed_at, because=row.because or "", candidate=traffic.answers(row.endpoint, [release.id]),
+        stable=traffic.answers(row.endpoint, [stable.release]) if stable else Answers(requests=0, failures=0),
         guards=_guards(ws, row), decided=row.evidence or "",
     )  # fmt: skip
 

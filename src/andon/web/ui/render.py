@@ -78,7 +78,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {use.__name__: _unbroken(use) for use in (stamp, share, count, ms, odds)} | {
+    environment.filters |= {use.__name__: _unbroken(use) for use in (stamp, share, count, rate, ms, odds)} | {
         "at": at
     }
     environment.globals["static"] = lambda name: statics()[name].address
@@ -158,6 +158,15 @@ def count(value: int) -> str:
     '1,234,567'
     """
     return f"{value:,}"
+
+
+def rate(value: float) -> str:
+    """A number of things a second.
+
+    >>> rate(1234.5), rate(12.0), rate(0.3)
+    ('1,234', '12', '0.3')
+    """
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
 
 
 def ms(value: float) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from andon.web.traffic import Answers, Minute
+from andon.web.traffic import Answers, Slot
 from andon.web.ui.words import Change
 
 Level = Literal["good", "watch", "bad", "held", "quiet"]
@@ -50,7 +50,10 @@ class UndoOffer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint, one row of the page. `held` means that nothing moves forward on it until a person resumes."""
+    """One endpoint, one row of the page. `held` means that nothing moves forward on it until a person resumes.
+
+    `answers` are those of the releases that answer now; `gone` those of releases that no longer do.
+    """
 
     name: str
     line: str
@@ -60,7 +63,8 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     arms: tuple[ArmView, ...]
     answers: Answers
-    minutes: tuple[Minute, ...]
+    gone: Answers
+    slots: tuple[Slot, ...]
     change: LastChange | None
     held: bool
     undo: UndoOffer | None

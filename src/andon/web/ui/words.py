@@ -72,8 +72,11 @@ QUIET = frozenset(
 """Kinds that say again, or in more detail, what another event of the same moment says: the page leaves them to the audit."""
 
 
+_REASONED = frozenset({"release.undone", "release.refused", "release.withdrawn"})
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One event as a sentence: `who` did `what`. `subject` is the lineage node, for links and for `andon impact`."""
+    """One event as a sentence: `who` did `what`, and `why` where a reason was given. `subject` is the lineage node."""
 
     seq: int
     at: datetime
@@ -81,6 +84,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     tone: Tone
     who: str
     what: str
+    why: str
     subject: Node
 
 
@@ -105,6 +109,19 @@ class Names:
             lookup = getattr(self, f"_{kind}", None)
             self._known[node] = (lookup(ident) if lookup is not None else None) or ident
         return self._known[node]
+
+    def reason(self, event: Event) -> str:
+        """Why a release was undone, refused or withdrawn, or an alert closed; nothing for other events."""
+        kind, ident = split_node(event.subject)
+        if event.kind in _REASONED and (release := self._reader.releases.find(ident)) is not None:
+            return release.because or ""
+        if (
+            kind == "alert"
+            and event.kind == "alert.closed"
+            and (alert := self._reader.alerts.find(ident)) is not None
+        ):
+            return alert.closed_because or ""
+        return ""
 
     def _actor(self, ident: str) -> str | None:
         return self.actor(ident)
@@ -174,14 +191,9 @@ def describe(event: Event, names: Names) -> Change:
     facts: Mapping[str, Fact] = event.facts
     what = phrase.format_map(_Facts({**facts, "subject": names.node(event.subject)}))
     return Change(
-        seq=event.seq,
-        at=event.at,
-        kind=event.kind,
-        tone=tone,
-        who=names.actor(event.actor),
-        what=what,
-        subject=event.subject,
-    )
+        seq=event.seq, at=event.at, kind=event.kind, tone=tone, who=names.actor(event.actor), what=what,
+        why=names.reason(event), subject=event.subject,
+    )  # fmt: skip
 
 
 def short(ident: str) -> str:
