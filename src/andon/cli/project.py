@@ -18,7 +18,7 @@ from andon.cli.scaffold import copy_template
 from andon.cli.supervisor import Supervisor, running
 from andon.core.canonical import Digest
 from andon.core.entities import Run
-from andon.core.errors import AlreadyExists, AndonError
+from andon.core.errors import AlreadyExists, AndonError, Conflict
 from andon.core.ids import check_name
 from andon.core.policy import FILE, read_policy
 from andon.core.states import ended
@@ -195,7 +195,9 @@ def _wait_for_run(ws: OpenWorkspace, trigger: str, *, alone: bool) -> Run:
         while (done := ws.store.read(lambda reader: _run_of(reader, trigger))) is None or not ended(
             "run", done.state
         ):
-            if done is not None and done.state != told:
+            if done is None:
+                ws.store.read(lambda reader: _check_free(reader, trigger))
+            elif done.state != told:
                 told = done.state
                 output.progress(f"run {done.id[:13]}: {told}")
             if reconciler is None or not reconciler.step():
@@ -206,6 +208,17 @@ def _wait_for_run(ws: OpenWorkspace, trigger: str, *, alone: bool) -> Run:
     finally:
         if reconciler is not None:
             reconciler.close()
+
+
+def _check_free(reader: Reader, trigger: str) -> None:
+    """A run waits while an earlier release is on its way; who asked for it should not wait without a word."""
+    line = reader.triggers.get(trigger).line
+    moving = reader.releases.select({"line": line, "state": ["waiting", "rolling"]}, limit=1)
+    if moving:
+        raise Conflict(
+            f"{moving[0].model} v{moving[0].number} is on its way to {moving[0].endpoint!r}; the run is queued until then",
+            hint=f"a canary needs traffic to be judged; to give it up run: andon undo {moving[0].endpoint}",
+        )
 
 
 def _run_of(reader: Reader, trigger: str) -> Run | None:
