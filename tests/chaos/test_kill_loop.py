@@ -88,7 +88,13 @@ def _told(outcome: Outcome, cycles: int) -> str:
 def test_what_was_acknowledged_is_there_once_and_nothing_is_torn(outcome: Outcome) -> None:
     found = checks.wrong(outcome.evidence)
 
-    assert not found, f"ANDON_CHAOS_SEED={outcome.seed}: {len(found)} faults\n" + "\n".join(found[:20])
+    by_check = {said.split(":")[0]: said for said in reversed(found)}
+    assert not found, "\n".join(
+        [
+            f"{len(found)} faults with ANDON_CHAOS_SEED={outcome.seed}; the first of each check:",
+            *by_check.values(),
+        ]
+    )
 
 
 def test_the_battery_was_one(outcome: Outcome) -> None:
