@@ -6,6 +6,7 @@ import click
 
 from andon.cli import output
 from andon.cli.open import open_here
+from andon.cli.supervisor import running
 from andon.governance.audit import verify as verify_ledger
 from andon.pipelines.workspace import EndpointStatus, Status
 
@@ -22,7 +23,10 @@ def status(*, as_json: bool) -> None:
     """
     with open_here() as ws:
         said = ws.status()
-    output.show(said, _status_text(said), as_json)
+        text = _status_text(said)
+        if running(ws.layout) is None:
+            text += "\n  nothing runs here: start it with 'andon up'"
+    output.show(said, text, as_json)
 
 
 @click.command()

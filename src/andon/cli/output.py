@@ -12,6 +12,7 @@ import msgspec
 
 from andon.core.errors import AndonError
 
+_SHOWN = "andon.shown"
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -29,7 +30,8 @@ def progress(text: str) -> None:
 
 
 def show(value: object, text: str, as_json: bool) -> None:
-    """The answer of a command, as JSON or as text."""
+    """The answer of a command, as JSON or as text. A command gives one at most."""
+    click.get_current_context().meta[_SHOWN] = True
     say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() if as_json else text)
 
 
@@ -48,7 +50,8 @@ def speaks(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def _complain(error: AndonError, *, as_json: bool) -> None:
-    if as_json:
+    """Say what went wrong. Where an answer has been given, standard output has its one JSON object already."""
+    if as_json and not click.get_current_context().meta.get(_SHOWN):
         said: dict[str, Any] = {"error_code": error.code, "message": error.message, "hint": error.hint}
         click.echo(msgspec.json.encode(said).decode())
     click.echo(f"andon: {error.message}", err=True)

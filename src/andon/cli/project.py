@@ -18,7 +18,7 @@ from andon.cli.scaffold import copy_template
 from andon.cli.supervisor import Supervisor, running
 from andon.core.canonical import Digest
 from andon.core.entities import Run
-from andon.core.errors import AlreadyExists, AndonError, Conflict
+from andon.core.errors import AlreadyExists, AndonError, Conflict, ContractBroken
 from andon.core.ids import check_name
 from andon.core.policy import FILE, read_policy
 from andon.core.states import ended
@@ -127,8 +127,10 @@ def run(*, faults: tuple[str, ...], no_wait: bool, as_json: bool) -> None:
         done = _wait_for_run(ws, trigger.id, alone=running(layout) is None)
         report = _run_report(ws, done)
         output.show(report, _run_text(report), as_json)
+        if done.state == "blocked":
+            raise ContractBroken(f"run {done.id} is blocked: {done.error}")
         if done.state != "finished":
-            raise RunFailed(f"run {done.id} is {done.state}: {done.error}")
+            raise RunFailed(f"run {done.id} {done.state}: {done.error}")
 
 
 def _project_layout() -> Layout:
