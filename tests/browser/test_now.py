@@ -32,7 +32,7 @@ def row(page: Page) -> Locator:
     return page.locator("#endpoint-flights")
 
 
-@pytest.mark.capability("G1")
+@pytest.mark.capability("E6")
 def test_who_is_on_call_finds_out_and_undoes(canary: Control, visit: Open) -> None:
     canary.world.alert()
     page = visit(canary)
@@ -268,7 +268,6 @@ def test_an_empty_workspace_shows_how_to_begin(tmp_path: Path, visit: Open) -> N
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.capability("O10")
 def test_the_first_page_is_within_its_budget(canary: Control, visit: Open) -> None:
     start = visit(canary)
     page = start.context.new_page()

@@ -159,7 +159,7 @@ def test_a_watermark_moves_forward_only(control: Control) -> None:
     assert told == ["2013-04-02T00:00:00Z"] * 2
 
 
-@pytest.mark.capability("G1")
+@pytest.mark.capability("E6")
 def test_undo_sends_traffic_back_and_says_who_did_it_and_why(control: Control) -> None:
     reply = control.client.post(UNDO, {"reason": "late arrivals look wrong"})
 

@@ -11,7 +11,6 @@ from tests.web.conftest import Control
 UNDO = "/api/endpoints/flights/undo"
 
 
-@pytest.mark.capability("N3")
 @pytest.mark.parametrize(
     "host",
     [
@@ -39,7 +38,6 @@ def test_the_loopback_names_are_ours(shared: Control, host: str) -> None:
     assert shared.client.get("/health", Host=host).status == 200
 
 
-@pytest.mark.capability("N3")
 @pytest.mark.parametrize(
     "headers",
     [

@@ -187,7 +187,6 @@ def test_a_form_no_browser_sends_changes_nothing(shared: Control, body: bytes) -
     assert shared.client.get("/now.json").json["endpoints"][0]["held"] is False
 
 
-@pytest.mark.capability("N3")
 def test_hostile_text_stays_text(tmp_path) -> None:
     with opened(tmp_path) as world:
         world.versions(2)
@@ -268,7 +267,6 @@ def test_a_static_file_is_kept_for_as_long_as_its_content_is_the_same(shared: Co
     assert plain.headers["cache-control"] == "no-cache"
 
 
-@pytest.mark.capability("O10")
 def test_the_first_page_is_small(shared: Control) -> None:
     browser = Client(shared.address, **shared.browser().headers, Accept_Encoding="gzip")
     html = shared.browser().get("/").text

@@ -81,7 +81,6 @@ def test_a_role_gets_exactly_what_it_holds(shared: Control, role: str) -> None:
         assert (reply.status == 403) == (endpoint.permission not in ROLES[role]), named(endpoint)
 
 
-@pytest.mark.capability("N4")
 def test_an_attempt_at_what_is_not_allowed_is_on_record(shared: Control) -> None:
     reply = shared.browser("viewer").post("/api/endpoints/flights/undo", {})
 
