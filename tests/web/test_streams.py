@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -176,3 +178,20 @@ def test_the_page_is_not_told_again_while_it_says_the_same(
 
 def test_a_message_keeps_its_lines() -> None:
     assert message("<p>\n\n</p>") == b"data: <p>\ndata: \ndata: </p>\n\n"
+
+
+def test_streams_that_come_and_go_leave_nothing_behind(control: Control) -> None:
+    def cycle(count: int) -> tuple[int, int]:
+        for _ in range(count):
+            with control.client.stream("/api/events/stream") as stream:
+                next(stream.lines())
+            control.client.get("/api/status")
+        until(lambda: control.state.streams.count == 0)
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+    before = cycle(20)
+
+    after = cycle(150)
+
+    assert after[0] <= before[0] + 5
+    assert after[1] <= before[1] + 5
