@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +41,25 @@ def project(tmp_path: Path) -> Path:
 def andon(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("andon")), *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[dict[str, Any]]:
+    """`andon up` on free ports: what it says once the model answers."""
+    environ = {**os.environ, "ANDON_PORT": "0", "ANDON_GATEWAY_PORT": "0"}
+    command = [str(Path(sys.executable).with_name("andon")), "up", "--json"]
+    with (folder / "up.err").open("w") as errors:
+        up = subprocess.Popen(
+            command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+    assert up.stdout is not None
+    try:
+        lines = iter(up.stdout.readline, "}\n")
+        yield json.loads("".join(lines) + "}")
+    finally:
+        up.terminate()
+        up.communicate(timeout=30)
+    assert up.returncode == 0, (folder / "up.err").read_text()
 
 
 def test_a_run_that_its_contract_blocks_ends_with_7_and_one_json_object(project: Path) -> None:
@@ -73,6 +98,15 @@ def test_an_error_without_an_answer_is_one_json_object(tmp_path: Path) -> None:
 
     assert done.returncode == 4
     assert json.loads(done.stdout)["error_code"] == "RESOURCE_DOES_NOT_EXIST"
+
+
+def test_up_after_a_run_of_its_own_says_an_address_that_answers(project: Path) -> None:
+    andon(project, "run")
+
+    with started(project) as said:
+        words = shlex.split(said["curl"])
+        with urllib.request.urlopen(urllib.request.Request(words[2], words[4].encode())) as answer:
+            assert json.load(answer)["version"] == 1
 
 
 def test_status_says_when_nothing_runs(project: Path) -> None:

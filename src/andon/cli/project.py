@@ -23,6 +23,8 @@ from andon.core.ids import check_name
 from andon.core.policy import FILE, read_policy
 from andon.core.states import ended
 from andon.core.workspace import FOLDER, Layout, settings_from
+from andon.governance.access import ensure_token
+from andon.pipelines import gateways
 from andon.pipelines.reconciler import Reconciler
 from andon.pipelines.registration import register_line
 from andon.pipelines.workspace import FAULTS, OpenWorkspace
@@ -80,6 +82,7 @@ def up(*, exit_when_live: bool, as_json: bool) -> None:
     with OpenWorkspace(layout, settings_from(os.environ)) as ws:
         line = register_line(ws, layout.project, ws.actor().id) if (layout.project / FILE).is_file() else None
         supervisor = Supervisor(layout, ws.settings)
+        ensure_token(layout.token)  # control makes it too, but perhaps later than we ask it for a login code
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
@@ -160,7 +163,7 @@ def _announce(
             ) not in told:
                 told.add(said)
                 output.progress(said)
-        if live:
+        if live and any(endpoint in gateway.routes for gateway in gateways.states(ws.layout)):
             example = example_record(ws, live[0].version_digest)
             curl = f"curl -s {supervisor.gateway}/predict/{endpoint} -d '{msgspec.json.encode(example).decode()}'"
             page = login_address(supervisor.control, ws.layout)
