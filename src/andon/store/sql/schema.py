@@ -131,6 +131,7 @@ dataset_versions = _entity(
     _may("parent", TEXT),
     _may("objects", TEXT),
     UniqueConstraint("dataset", "manifest"),
+    Index("ix_dataset_versions_manifest", "manifest", "id"),
     UniqueConstraint("dataset", "number"),
 )
 runs = _entity(
@@ -218,6 +219,7 @@ releases = _entity(
     _may("previous", TEXT),
     _may("because", TEXT),
     Index("ix_releases_endpoint", "endpoint", "state", "created_at", "id"),
+    Index("ix_releases_changed_at", "endpoint", "changed_at", "id"),
     Index("ix_releases_state", "state", "id"),
     Index("ix_releases_model_version", "model_version", "id"),
     Index("ix_releases_line", "line", "created_at", "id"),
@@ -338,6 +340,7 @@ segments = _entity(
     _has("releases", COUNTS),
     UniqueConstraint("boot", "number"),
     Index("ix_segments_boot", "boot", "first"),
+    Index("ix_segments_created_at", "created_at", "id"),
 )
 feedback = _entity(
     "feedback",

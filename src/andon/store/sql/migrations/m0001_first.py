@@ -108,6 +108,7 @@ STATEMENTS = (
     )
     """,
     "CREATE INDEX ix_segments_boot ON segments (boot, first)",
+    "CREATE INDEX ix_segments_created_at ON segments (created_at, id)",
     """
     CREATE TABLE workspaces (
         id TEXT NOT NULL,
@@ -144,6 +145,7 @@ STATEMENTS = (
         CONSTRAINT fk_dataset_versions_actor FOREIGN KEY(actor) REFERENCES actors (id)
     )
     """,
+    "CREATE INDEX ix_dataset_versions_manifest ON dataset_versions (manifest, id)",
     """
     CREATE TABLE feedback (
         id TEXT NOT NULL,
@@ -386,6 +388,7 @@ STATEMENTS = (
     )
     """,
     "CREATE INDEX ix_releases_endpoint ON releases (endpoint, state, created_at, id)",
+    "CREATE INDEX ix_releases_changed_at ON releases (endpoint, changed_at, id)",
     "CREATE INDEX ix_releases_line ON releases (line, created_at, id)",
     "CREATE INDEX ix_releases_model_version ON releases (model_version, id)",
     "CREATE INDEX ix_releases_run ON releases (run, id)",
