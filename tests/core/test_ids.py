@@ -55,7 +55,8 @@ def test_new_ids_are_all_different_and_say_their_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [
+    "text",
+    [
         "",
         "x",
         "018bcfe5-6800-4abc-b7bc-48d000000005",
@@ -64,7 +65,7 @@ def test_new_ids_are_all_different_and_say_their_kind() -> None:
         "018bcfe568007abcb7bc48d000000005",
         "{018bcfe5-6800-7abc-b7bc-48d000000005}",
         "urn:uuid:018bcfe5-6800-7abc-b7bc-48d000000005",
-    ]
+    ],
 )
 def test_what_is_no_prediction_id_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match=r"is not a prediction id.*comes with every answer"):

@@ -38,6 +38,7 @@ WHOLE = """\
 name = "flights"
 entry = "lines.flights:pipeline"
 clock = "data"
+note = "The weather is the hour's own."
 
 [data.departures]
 source = "python:flights:departures"
@@ -99,6 +100,7 @@ def test_a_small_policy_has_defaults_for_the_rest() -> None:
         name="churn",
         entry="churn:pipeline",
         clock="wall",
+        note="",
         source=SourcePolicy(name="customers", source="customers.csv", label="left"),
         train=TrainPolicy(),
         gate=(),
@@ -114,6 +116,7 @@ def test_a_whole_policy_is_read_into_types() -> None:
         name="flights",
         entry="lines.flights:pipeline",
         clock="data",
+        note="The weather is the hour's own.",
         source=SourcePolicy(
             name="departures",
             source="python:flights:departures",
@@ -179,7 +182,8 @@ FAULTS = [
     ('entry = "lines.flights:pipeline"\n', "", "[line]", "line.entry is missing", "a string"),
     ('"lines.flights:pipeline"', '"lines/flights.py"', None, "line.entry is 'lines/flights.py'", "'module:function'"),
     ('clock = "data"', 'clock = "sun"', None, "line.clock is 'sun'", "'wall' or 'data'"),
-    ('clock = "data"', 'colour = "red"', None, "line.colour", "clock, entry, name"),
+    ('clock = "data"', 'colour = "red"', None, "line.colour", "clock, entry, name, note"),
+    ("note = \"The weather is the hour's own.\"", "note = 3", None, "line.note is 3", "a string"),
     ("[data.departures]", '[data."1 x"]', None, "data.1 x", "a name is a letter"),
     ('source = "python:flights:departures"\n', "", "[data.departures]", "data.departures.source is missing", "a string"),
     ('label = "late"\n', "", "[data.departures]", "data.departures.label is missing", "a string"),
@@ -304,5 +308,5 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_fault_names_the_file_it_is_in(tmp_path: Path) -> None:
     (tmp_path / "andon.toml").write_text(changed("seed = 11", "seed = 'x'"))
 
-    with pytest.raises(PolicyError, match=rf"^{tmp_path}/andon\.toml, line 16: train\.seed is 'x'"):
+    with pytest.raises(PolicyError, match=rf"^{tmp_path}/andon\.toml, line 17: train\.seed is 'x'"):
         read_policy(tmp_path)

@@ -65,9 +65,9 @@ class GateCheck(msgspec.Struct, frozen=True, kw_only=True):
 class ReleasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """`[release]`. `steps` are percent of requests, rising to 100; each step needs `min_requests` of the candidate.
 
-    `noninferior_odds` is the margin: a rollout goes to 100 % only with evidence that the candidate fails
-    less than this many times as often as of stable's. `alpha` bounds the chance that a harmless release is undone, and that a release
-    at the margin passes.
+    `noninferior_odds` is the margin: a rollout goes to 100 % only with evidence that the candidate fails less than
+    this many times as often as stable. `alpha` bounds the chance that a harmless release is undone, and that a release at the
+    margin passes.
     """
 
     endpoint: str

@@ -114,7 +114,9 @@ def decode_override(data: bytes, key: bytes) -> Override:
     """
     override = _decode(data, key, Override, "override")
     if override.format != OVERRIDE_FORMAT:
-        raise Corrupt(f"the override has the format {override.format!r}, this Andon reads {OVERRIDE_FORMAT!r}")
+        raise Corrupt(
+            f"the override has the format {override.format!r}, this Andon reads {OVERRIDE_FORMAT!r}"
+        )
     return override
 
 
@@ -192,4 +194,6 @@ def _decode(data: bytes, key: bytes, form: type[_T], what: str) -> _T:
     try:
         return msgspec.json.decode(signed.body, type=form)
     except msgspec.DecodeError as error:
-        raise Corrupt(f"the {what} cannot be read: {error}", hint="was it written by another release?") from None
+        raise Corrupt(
+            f"the {what} cannot be read: {error}", hint="was it written by another release?"
+        ) from None
