@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, median, peer_python
 
-MLFLOW = "mlflow==3.18.0"
+MLFLOW = "mlflow==3.17.2"
 PROBE = """
 import resource
 def cpu_s():
