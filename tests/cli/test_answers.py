@@ -109,6 +109,16 @@ def test_up_after_a_run_of_its_own_says_an_address_that_answers(project: Path) -
             assert json.load(answer)["version"] == 1
 
 
+def test_a_run_of_a_replay_that_was_told_no_time_says_so_instead_of_waiting(project: Path) -> None:
+    policy = project / "andon.toml"
+    policy.write_text(policy.read_text().replace("[line]\n", '[line]\nclock = "data"\n'))
+
+    done = andon(project, "run", "--json")
+
+    assert done.returncode == 8
+    assert "/api/lines/churn/watermark" in json.loads(done.stdout)["hint"]
+
+
 def test_status_says_when_nothing_runs(project: Path) -> None:
     andon(project, "run", "--no-wait")
 

@@ -17,10 +17,10 @@ from andon.cli.open import here
 from andon.cli.scaffold import copy_template
 from andon.cli.supervisor import Supervisor, running
 from andon.core.canonical import Digest
-from andon.core.entities import Run
+from andon.core.entities import Line, Run
 from andon.core.errors import AlreadyExists, AndonError, Conflict, ContractBroken
 from andon.core.ids import check_name
-from andon.core.policy import FILE, read_policy
+from andon.core.policy import FILE, Policy, read_policy
 from andon.core.states import ended
 from andon.core.workspace import FOLDER, Layout, settings_from
 from andon.governance.access import ensure_token
@@ -123,6 +123,8 @@ def run(*, faults: tuple[str, ...], no_wait: bool, as_json: bool) -> None:
     with OpenWorkspace(layout, settings_from(os.environ)) as ws:
         actor = ws.actor().id
         line = register_line(ws, layout.project, actor)
+        if not no_wait:
+            _check_time(read_policy(layout.project), line)
         trigger = ws.run(line.id, actor, faults=faults)
         if no_wait:
             output.show(trigger, f"asked for a run: {trigger.id}", as_json)
@@ -213,6 +215,15 @@ def _wait_for_run(ws: OpenWorkspace, trigger: str, *, alone: bool) -> Run:
     finally:
         if reconciler is not None:
             reconciler.close()
+
+
+def _check_time(policy: Policy, line: Line) -> None:
+    """A line that replays the past does nothing before it is told how far the past goes."""
+    if policy.clock == "data" and line.watermark is None:
+        raise Conflict(
+            f"line {line.id!r} has the clock 'data' and was not told a time yet: a run would wait for it",
+            hint=f"start 'andon up' and POST its time to /api/lines/{line.id}/watermark",
+        )
 
 
 def _check_free(reader: Reader, trigger: str) -> None:
