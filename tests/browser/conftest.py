@@ -19,7 +19,7 @@ ARGUMENTS = (
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, no other event loop can run in this thread
 def browser(chromium_path: Path) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=str(chromium_path), args=list(ARGUMENTS))

@@ -28,9 +28,10 @@ def test_the_loop_closes_by_itself_on_real_flights(tmp_path: Path) -> None:
     assert (said.ok, said.missing, done.returncode) == (True, [], 0), done.stderr[-4000:]
     assert said.predictions >= MIN_REQUESTS
     assert {line.fault for line in said.models if not line.passed} >= {"shuffled-labels"}
-    assert [line.version for line in said.undone] == [
-        line.version for line in said.models if line.fault == "broken-feature"
-    ]
+    broken = {line.version for line in said.models if line.fault == "broken-feature"}
+    assert {line.version for line in said.undone} <= broken
+    assert said.undone
+    assert all(line.requests < 100 for line in said.undone)
     assert said.why is not None
     assert said.sample_prediction_id is not None
     assert all(alert.summary for alert in said.alerts)
