@@ -31,9 +31,9 @@ from tests.chaos.house import House, until
 from tests.chaos.line import NAME, make
 
 VICTIMS: Mapping[str, int] = {
-    "worker": 3, "control": 2, "gateway-0": 2, "gateway-1": 2, "step": 3, "supervisor": 1, "everything": 2,
+    "worker": 3, "control": 2, "gateway-0": 3, "gateway-1": 3, "step": 1, "supervisor": 1, "everything": 2,
 }  # fmt: skip
-ACTS: Mapping[str, int] = {"nothing": 6, "undo by control": 2, "undo at gateways": 1}
+ACTS: Mapping[str, int] = {"nothing": 9, "undo by control": 2, "undo at gateways": 1}
 MOMENTS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "any": ((), 5),
     "a run moves": (("run.created", "run.started", "dataset.committed", "run.sealed"), 2),
@@ -42,7 +42,7 @@ MOMENTS: Mapping[str, tuple[tuple[str, ...], int]] = {
 }
 """When a kill comes: any time, or right after the ledger says one of these; and how often."""
 _SHORTEST_S, _LONGEST_S = 0.005, 1.0
-_PATIENCE_S = 4.0
+_PATIENCE_S = 3.0
 _WATCH_S = 0.1
 _WAITING = 2
 
@@ -203,7 +203,7 @@ class Battery:
         if rng.random() < 0.5 and self._waiting() < _WAITING:
             self._go(self._ask_for_run)
         route = self._route()
-        if route is not None and route.held and rng.random() < 0.7:
+        if route is not None and route.held:
             self._go(self._resume)
 
     def _go(self, act: object, *arguments: object) -> None:

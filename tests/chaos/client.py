@@ -130,7 +130,7 @@ class Traffic:
         seed: int,
         *,
         askers: int = 2,
-        rate: float = 40.0,
+        rate: float = 60.0,
     ) -> None:
         self.history = history
         self._gateway, self._control, self._token, self._seed = gateway, control, token, seed

@@ -33,10 +33,10 @@ auc = ">= 0.5"
 [release]
 endpoint = "chaos"
 strategy = "canary"
-steps = [20, 100]
+steps = [10, 40, 100]
 min_requests = 5
 noninferior_odds = 50.0
-alpha = 0.5
+alpha = 0.2
 
 [monitor]
 drift = { false_alarms = "1 per 1000 windows", window = "10m" }
