@@ -147,7 +147,11 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged_and_all_goes_on_when_th
             outside = Outside(house, rng)
             house.start()
             until("a model is live", lambda: _count(ws, "releases", state="live"))
-            until("everything answers", lambda: house.control_answers() and len(house.gateway_states()) == 2)
+            until("control answers", house.control_answers)
+            until(
+                "both gateways serve it",
+                lambda: [NAME in state.routes for state in house.gateway_states()] == [True, True],
+            )
             assert {outside.predict() for _ in range(50)} == {"200"}
             assert {outside.label(ident) for ident in outside.answered[:10]} == {"200"}
 
