@@ -17,7 +17,7 @@ from andon.cli.open import here
 from andon.cli.scaffold import copy_template
 from andon.cli.supervisor import Supervisor, running
 from andon.core.canonical import Digest
-from andon.core.entities import Line, Run
+from andon.core.entities import Run
 from andon.core.errors import AlreadyExists, AndonError, Conflict, ContractBroken
 from andon.core.ids import check_name
 from andon.core.policy import FILE, Policy, read_policy
@@ -26,7 +26,7 @@ from andon.core.workspace import FOLDER, Layout, settings_from
 from andon.governance.access import ensure_token
 from andon.pipelines import gateways
 from andon.pipelines.reconciler import Reconciler
-from andon.pipelines.registration import register_line
+from andon.pipelines.registration import register_line, run_folder
 from andon.pipelines.workspace import FAULTS, OpenWorkspace
 from andon.registry.packaging import read_manifest
 from andon.store.ports import Reader
@@ -122,10 +122,9 @@ def run(*, faults: tuple[str, ...], no_wait: bool, as_json: bool) -> None:
     layout = _project_layout()
     with OpenWorkspace(layout, settings_from(os.environ)) as ws:
         actor = ws.actor().id
-        line = register_line(ws, layout.project, actor)
         if not no_wait:
-            _check_time(read_policy(layout.project), line)
-        trigger = ws.run(line.id, actor, faults=faults)
+            _check_time(ws, read_policy(layout.project))
+        trigger = run_folder(ws, layout.project, actor, faults=faults)
         if no_wait:
             output.show(trigger, f"asked for a run: {trigger.id}", as_json)
             return
@@ -179,7 +178,7 @@ def _announce(
             }
             output.show(said_json, text, as_json)
             return
-        if runs and runs[0].state in ("failed", "blocked", "killed"):
+        if not live and runs and runs[0].state in ("failed", "blocked", "killed"):
             output.progress(
                 f"nothing is live yet; fix it and run 'andon run'. Now page: {login_address(supervisor.control, ws.layout)}"
             )
@@ -217,12 +216,13 @@ def _wait_for_run(ws: OpenWorkspace, trigger: str, *, alone: bool) -> Run:
             reconciler.close()
 
 
-def _check_time(policy: Policy, line: Line) -> None:
+def _check_time(ws: OpenWorkspace, policy: Policy) -> None:
     """A line that replays the past does nothing before it is told how far the past goes."""
-    if policy.clock == "data" and line.watermark is None:
+    line = ws.store.read(lambda reader: reader.lines.find(policy.name))
+    if policy.clock == "data" and (line is None or line.watermark is None):
         raise Conflict(
-            f"line {line.id!r} has the clock 'data' and was not told a time yet: a run would wait for it",
-            hint=f"start 'andon up' and POST its time to /api/lines/{line.id}/watermark",
+            f"line {policy.name!r} has the clock 'data' and was not told a time yet: a run would wait for it",
+            hint=f"start 'andon up' and POST its time to /api/lines/{policy.name}/watermark",
         )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from andon.core.entities import Line
+from andon.core.entities import Line, Trigger
 from andon.core.errors import PolicyError
 from andon.core.events import EventDraft
 from andon.core.ids import ActorId, node
@@ -25,6 +26,21 @@ def register_line(ws: OpenWorkspace, folder: Path, actor: ActorId) -> Line:
     Raises:
         PolicyError: `andon.toml` is missing or malformed, or asks for what is not there.
     """
+    return ws.store.write(_change(ws, folder, actor))
+
+
+def run_folder(ws: OpenWorkspace, folder: Path, actor: ActorId, *, faults: Sequence[str] = ()) -> Trigger:
+    """Register a project folder and ask for a run of its line, at once: so its change does not start a run of its own too.
+
+    Raises:
+        PolicyError: as `register_line`.
+    """
+    change = _change(ws, folder, actor)
+    return ws.store.write(lambda tx: ws.request(tx, change(tx).id, actor, tuple(faults)))
+
+
+def _change(ws: OpenWorkspace, folder: Path, actor: ActorId) -> Callable[[Transaction], Line]:
+    """What a transaction has to write of a folder; its files are read, checked and stored before."""
     policy = read_policy(folder)
     _check_entry(policy, folder)
     check_gate(policy.gate)
@@ -54,7 +70,7 @@ def register_line(ws: OpenWorkspace, folder: Path, actor: ActorId) -> Line:
         )  # fmt: skip
         return tx.lines.add(fresh) if row is None else tx.lines.change(fresh)
 
-    return ws.store.write(work)
+    return work
 
 
 def source_fingerprint(folder: Path, source: SourcePolicy) -> str | None:

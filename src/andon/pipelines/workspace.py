@@ -139,7 +139,22 @@ class OpenWorkspace:
         for fault in faults:
             if fault not in FAULTS:
                 raise Invalid(f"{fault!r} is not a fault switch", hint="fault switches: " + ", ".join(FAULTS))
-        return self.store.write(lambda tx: self._request(tx, line, actor, tuple(faults)))
+        return self.store.write(lambda tx: self.request(tx, line, actor, tuple(faults)))
+
+    def request(self, tx: Transaction, line: str, actor: ActorId, faults: tuple[str, ...]) -> Trigger:
+        """`run` within a transaction that does more."""
+        row = tx.lines.find(line)
+        if row is None:
+            known = ", ".join(other.id for other in tx.lines.select()) or "none yet"
+            raise NotFound(f"no line {line!r} in this workspace", hint=f"lines: {known}")
+        ident = TriggerId(new_id("trigger"))
+        return fire(
+            tx,
+            Trigger(
+                id=ident, line=line, kind="manual", key=f"manual:{ident}", cause=node("actor", actor), actor=actor,
+                created_at=self.clock.now(), data_at=row.watermark, faults=faults,
+            ),
+        )  # fmt: skip
 
     def undo(
         self, endpoint: str, actor: ActorId, *, reason: str = "", release: ReleaseId | None = None
@@ -271,20 +286,6 @@ class OpenWorkspace:
     def status(self) -> Status:
         """The workspace at a glance."""
         return self.store.read(self._status)
-
-    def _request(self, tx: Transaction, line: str, actor: ActorId, faults: tuple[str, ...]) -> Trigger:
-        row = tx.lines.find(line)
-        if row is None:
-            known = ", ".join(other.id for other in tx.lines.select()) or "none yet"
-            raise NotFound(f"no line {line!r} in this workspace", hint=f"lines: {known}")
-        ident = TriggerId(new_id("trigger"))
-        return fire(
-            tx,
-            Trigger(
-                id=ident, line=line, kind="manual", key=f"manual:{ident}", cause=node("actor", actor), actor=actor,
-                created_at=self.clock.now(), data_at=row.watermark, faults=faults,
-            ),
-        )  # fmt: skip
 
     def _feedback_row(self, item: FeedbackItem, actor: ActorId, source: str) -> Feedback:
         parse_prediction_id(item.prediction_id)
