@@ -55,6 +55,7 @@ chaos: $(DEV) $(ANDON)
 
 docs: $(DEV) $(ANDON)
 	@$(BIN)/python docs/capabilities.py
+	@$(BIN)/python docs/cli.py
 
 vendor: $(DEV) $(ANDON)
 	@$(BIN)/python -m andon.web.ui.vendor
