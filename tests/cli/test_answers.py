@@ -119,6 +119,20 @@ def test_a_run_of_a_replay_that_was_told_no_time_says_so_instead_of_waiting(proj
     assert "/api/lines/churn/watermark" in json.loads(done.stdout)["hint"]
 
 
+def test_a_workspace_keeps_its_keys_out_of_version_control_and_a_clean_project_clean(project: Path) -> None:
+    git(project, "init", "-q")
+    git(project, "add", ".")
+    git(project, "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "-m", "all")
+
+    andon(project, "run", "--no-wait")
+
+    assert git(project, "status", "--porcelain") == ""
+
+
+def git(folder: Path, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
 def test_status_says_when_nothing_runs(project: Path) -> None:
     andon(project, "run", "--no-wait")
 

@@ -79,10 +79,12 @@ class Layout(msgspec.Struct, frozen=True):
         return self.root / "backups"
 
     def create(self) -> Layout:
-        """Make the folders, private to this user. Making them again changes nothing."""
+        """Make the folders, private to this user and to no version control. Making them again changes nothing."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in _SUBFOLDERS:
             (self.root / name).mkdir(mode=0o700, exist_ok=True)
+        if not (ignore := self.root / ".gitignore").exists():
+            ignore.write_text("*\n")
         return self
 
 
