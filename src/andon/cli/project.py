@@ -63,8 +63,8 @@ def init(name: str, *, as_json: bool) -> None:
         .replace('name = "churn"', f'name = "{name}"')
         .replace('endpoint = "churn"', f'endpoint = "{name}"')
     )
-    Layout((target / FOLDER).absolute()).create()
     made = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
+    Layout((target / FOLDER).absolute()).create()
     text = f"made {target}: " + ", ".join(made) + f"\nnext: cd {target} && andon up"
     output.show({"folder": str(target), "files": made}, text, as_json)
 
