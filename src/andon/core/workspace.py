@@ -109,6 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     window_s: float = 0.25
 
 
+_MOST = 65_535  # ports end there; no machine here needs more gateways
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -148,6 +149,11 @@ def find_workspace(start: Path, environ: Mapping[str, str] = os.environ) -> Layo
         NotFound: there is none.
     """
     if home := environ.get("ANDON_HOME"):
+        if not Path(home).is_dir():
+            raise NotFound(
+                f"ANDON_HOME is {home!r}, and no such folder exists",
+                hint="it names a workspace's .andon folder",
+            )
         return Layout(Path(home).absolute())
     for folder in (start.absolute(), *start.absolute().parents):
         if (folder / FOLDER).is_dir():
@@ -162,6 +168,6 @@ def _integer(environ: Mapping[str, str], name: str, default: int) -> int:
     text = environ.get(name)
     if text is None:
         return default
-    if not text.isdigit():
-        raise Invalid(f"{name} is {text!r}", hint="it is a whole number")
+    if not text.isdigit() or int(text) > _MOST:
+        raise Invalid(f"{name} is {text!r}", hint=f"it is a whole number from 0 to {_MOST}")
     return int(text)

@@ -253,6 +253,8 @@ class _Looking:
                 text, farther = f"trigger {trigger.kind}", trigger.cause
             elif kind == "alert" and (alert := self._reader.alerts.find(ident)):
                 text = f"alert {alert.monitor}: {alert.summary}"
+            elif kind == "line" and (line := self._reader.lines.find(ident)):
+                text = f"line {ident}, as {self._who(line.actor).name} left it"
             elif kind == "actor":
                 text = self._who(ActorId(ident)).name
             yield CauseSaid(node=cause, text=text)
