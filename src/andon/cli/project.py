@@ -29,6 +29,7 @@ from andon.pipelines.reconciler import Reconciler
 from andon.pipelines.registration import register_line, run_folder
 from andon.pipelines.workspace import FAULTS, OpenWorkspace
 from andon.registry.packaging import read_manifest
+from andon.registry.releases import live_release
 from andon.store.ports import Reader
 from andon.web.login import login_address
 
@@ -152,9 +153,7 @@ def _announce(
     endpoint = read_policy(ws.layout.project).release.endpoint
     told: set[str] = set()
     while not stop.is_set():
-        live = ws.store.read(
-            lambda reader: reader.releases.select({"endpoint": endpoint, "state": "live"}, limit=1)
-        )
+        live = ws.store.read(lambda reader: live_release(reader, endpoint))
         runs = ws.store.read(
             lambda reader: reader.runs.select({"line": line}, order=("-created_at",), limit=1)
         )
@@ -165,14 +164,16 @@ def _announce(
                 told.add(said)
                 output.progress(said)
         if live and any(endpoint in gateway.routes for gateway in gateways.states(ws.layout)):
-            example = example_record(ws, live[0].version_digest)
+            example = example_record(ws, live.version_digest)
             curl = f"curl -s {supervisor.gateway}/predict/{endpoint} -d '{msgspec.json.encode(example).decode()}'"
             page = login_address(supervisor.control, ws.layout)
-            text = f"{live[0].model} v{live[0].number} is live on {endpoint!r}. Call it:\n\n{curl}\n\nNow page: {page}"
+            text = (
+                f"{live.model} v{live.number} is live on {endpoint!r}. Call it:\n\n{curl}\n\nNow page: {page}"
+            )
             said_json = {
                 "endpoint": endpoint,
-                "model": live[0].model,
-                "version": live[0].number,
+                "model": live.model,
+                "version": live.number,
                 "curl": curl,
                 "page": page,
             }

@@ -38,7 +38,7 @@ from andon.pipelines.step import StepSpec
 from andon.pipelines.workspace import OpenWorkspace
 from andon.registry.evaluation import Evaluation, evaluate
 from andon.registry.packaging import Package, build_package, decode_expression, infer_signature, install, load
-from andon.registry.releases import in_progress, request_release
+from andon.registry.releases import in_progress, live_release, request_release
 from andon.registry.versions import give_verdict, register_version
 from andon.store.ports import Reader, Transaction
 
@@ -225,10 +225,8 @@ class _LineRun:
         """The version that the endpoint serves just now."""
 
         def work(reader: Reader) -> ModelVersion | None:
-            found = reader.releases.select(
-                {"endpoint": self.policy.release.endpoint, "state": "live"}, limit=1
-            )
-            return reader.model_versions.get(found[0].model_version) if found else None
+            live = live_release(reader, self.policy.release.endpoint)
+            return reader.model_versions.get(live.model_version) if live else None
 
         return self.ws.store.read(work)
 

@@ -31,7 +31,7 @@ from andon.pipelines import line_run
 from andon.pipelines.code import Commit, git_commit
 from andon.pipelines.registration import source_fingerprint
 from andon.pipelines.workspace import OpenWorkspace, fire
-from andon.registry.releases import in_progress, judging, refuse, start_rolling
+from andon.registry.releases import in_progress, judging, live_release, refuse, start_rolling
 from andon.rollout import (
     Evidence,
     Tally,
@@ -312,11 +312,11 @@ class Reconciler:
             )
             return True
         verdict = found[0]
-        live = tx.releases.select({"endpoint": release.endpoint, "state": "live"}, limit=1)
+        live = live_release(tx, release.endpoint)
         if not verdict.passed:
             refuse(tx, release, because=verdict.summary, actor=actor, at=at)
             return True
-        if (live[0].model_version if live else None) != verdict.against:
+        if (live.model_version if live else None) != verdict.against:
             refuse(
                 tx,
                 release,
@@ -428,14 +428,14 @@ class Reconciler:
         return watch.step(self._recent, watched.until, actor=actor, at=at, write=self.write) > 0
 
     def _watched(self, reader: Reader, line: Line, policy: Policy) -> Watched | None:
-        live = reader.releases.select({"endpoint": policy.release.endpoint, "state": "live"}, limit=1)
-        if not live:
+        live = live_release(reader, policy.release.endpoint)
+        if live is None:
             return None
-        rollout = rollout_of(reader, live[0].id)
-        since = (rollout.data_from if rollout else None) or live[0].changed_at
+        rollout = rollout_of(reader, live.id)
+        since = (rollout.data_from if rollout else None) or live.changed_at
         late = _ON_ITS_WAY if policy.clock == "wall" else timedelta(0)
         return Watched(
-            line=line.id, endpoint=policy.release.endpoint, version=reader.model_versions.get(live[0].model_version),
+            line=line.id, endpoint=policy.release.endpoint, version=reader.model_versions.get(live.model_version),
             since=since, until=self._until(line, policy) - late,
         )  # fmt: skip
 
