@@ -7,15 +7,18 @@ aware UTC. `data_*` times are domain time (in a replay: the data's), all others 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from andon.core.canonical import Digest
+from andon.core.clock import to_us
 from andon.core.ids import (
     ActorId,
     AlertId,
     ApprovalId,
+    ExperimentId,
+    LoggedModelId,
     ModelVersionId,
     OverrideId,
     PredictionId,
@@ -26,7 +29,16 @@ from andon.core.ids import (
     TriggerId,
     VerdictId,
 )
-from andon.core.states import AlertState, DatasetState, ReleaseState, RolloutState, RunState, VersionState
+from andon.core.states import (
+    AlertState,
+    DatasetState,
+    LoggedModelState,
+    ReleaseState,
+    RolloutState,
+    RunState,
+    Stage,
+    VersionState,
+)
 
 Scalar = str | int | float | bool | None
 
@@ -103,17 +115,41 @@ class DatasetVersion(Entity, frozen=True, kw_only=True):
     objects: Digest | None = None
 
 
+class Experiment(Entity, frozen=True, kw_only=True):
+    """Runs that belong together; the id is its number as text. A line's runs are in the experiment of its name.
+
+    `artifact_location` is an address of the client's own choice; None keeps artifacts in the workspace.
+    """
+
+    id: ExperimentId
+    number: int
+    name: str
+    actor: ActorId
+    created_at: datetime
+    changed_at: datetime
+    artifact_location: str | None = None
+    deleted_at: datetime | None = None
+
+
 class Run(Entity, frozen=True, kw_only=True):
-    """One pass of a line: data in, model version out. `cause` is the node of what started it."""
+    """One training: a pass of a line (data in, model version out), or what a client tracks, which has no line.
+
+    `number` is its short form inside the database, `cause` the node of what started it, `actor` who that was;
+    `claimed_user` is only what a client said.
+    """
 
     id: RunId
-    line: str
+    number: int
+    experiment: ExperimentId
     state: RunState
     cause: str
     actor: ActorId
-    policy: Digest
-    code: Digest
     created_at: datetime
+    line: str | None = None
+    policy: Digest | None = None
+    code: Digest | None = None
+    name: str | None = None
+    claimed_user: str | None = None
     data_at: datetime | None = None
     dataset_version: Digest | None = None
     environment: Digest | None = None
@@ -127,39 +163,130 @@ class Run(Entity, frozen=True, kw_only=True):
     model_version: ModelVersionId | None = None
     error: str | None = None
     seal: Digest | None = None
+    seals: int = 0
+    deleted_at: datetime | None = None
 
 
-class Param(Entity, frozen=True, kw_only=True):
-    """A parameter of a run; the id is `run/key`."""
+class Point(msgspec.Struct, frozen=True):
+    """One point of a metric. `at_ms` is milliseconds since 1970 as the client said; NaN and infinities are kept."""
 
-    run: RunId
-    key: str
-    value: str
-
-
-class Metric(msgspec.Struct, frozen=True, kw_only=True):
-    """One point of a run's metric. NaN and infinities are kept."""
-
-    run: RunId
     key: str
     value: float
-    at: datetime
+    at_ms: int
     step: int = 0
 
 
+class ModelPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A point of a metric that was measured of a logged model, on a dataset if one is named."""
+
+    model: LoggedModelId
+    run: RunId
+    key: str
+    value: float
+    at_ms: int
+    step: int = 0
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
+
+
+class RunInput(Entity, frozen=True, kw_only=True):
+    """A dataset that a client says a run used; the id is a digest of (run, name, digest).
+
+    `digest`, `source`, `schema` and `profile` are the client's own words; `context` is what it was used for (`training`).
+    """
+
+    run: RunId
+    experiment: ExperimentId
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    created_at: datetime
+    context: str | None = None
+    schema: str | None = None
+    profile: str | None = None
+    tags: dict[str, str] = {}
+
+
+class RunModel(Entity, frozen=True, kw_only=True):
+    """A logged model that a run made or used; the id is `run/direction/model`."""
+
+    run: RunId
+    model: LoggedModelId
+    direction: Literal["input", "output"]
+    created_at: datetime
+    step: int = 0
+
+
+class LoggedModel(Entity, frozen=True, kw_only=True):
+    """A model that a client saved in an experiment, before or without being registered."""
+
+    id: LoggedModelId
+    experiment: ExperimentId
+    name: str
+    state: LoggedModelState
+    actor: ActorId
+    created_at: datetime
+    changed_at: datetime
+    run: RunId | None = None
+    model_type: str | None = None
+    state_message: str | None = None
+    deleted_at: datetime | None = None
+
+
+class Artifact(Entity, frozen=True, kw_only=True):
+    """A file that a client keeps in the workspace; the id is its path, `experiment/run/artifacts/...`, a name and no more."""
+
+    digest: Digest
+    size_bytes: int
+    actor: ActorId
+    changed_at: datetime
+
+
+class Model(Entity, frozen=True, kw_only=True):
+    """A registered model; the id is its name."""
+
+    actor: ActorId
+    created_at: datetime
+    changed_at: datetime
+    description: str | None = None
+
+
+class Alias(Entity, frozen=True, kw_only=True):
+    """A name that points at a version of a model; the id is `model/alias`."""
+
+    model: str
+    alias: str
+    number: int
+    actor: ActorId
+    changed_at: datetime
+
+
 class ModelVersion(Entity, frozen=True, kw_only=True):
-    """An immutable model with all that made it. `digest` is its package's manifest; the same content, the same digest."""
+    """An immutable model with all that made it. `digest` is its package's manifest; the same content, the same digest.
+
+    What a client registered has no training data or profile that we know of. `held` is false when its bytes lie elsewhere:
+    then the digest is one of its source's address only. `stage` is a label for clients, and says nothing of what is live.
+    """
 
     id: ModelVersionId
     model: str
     number: int
     digest: Digest
     state: VersionState
-    run: RunId
-    dataset_version: Digest
-    profile: Digest
     actor: ActorId
     created_at: datetime
+    run: RunId | None = None
+    dataset_version: Digest | None = None
+    profile: Digest | None = None
+    source: str | None = None
+    logged_model: LoggedModelId | None = None
+    held: bool = True
+    stage: Stage = "None"
+    description: str | None = None
+    claimed_user: str | None = None
+    changed_at: datetime | None = None
+    deleted_at: datetime | None = None
     data_from: datetime | None = None
     data_until: datetime | None = None
     rejected_because: str | None = None
@@ -202,7 +329,6 @@ class Release(Entity, frozen=True, kw_only=True):
     model_version: ModelVersionId
     version_digest: Digest
     policy: Digest
-    run: RunId
     state: ReleaseState
     strategy: Literal["direct", "canary"]
     approvals_needed: int
@@ -210,6 +336,7 @@ class Release(Entity, frozen=True, kw_only=True):
     actor: ActorId
     created_at: datetime
     changed_at: datetime
+    run: RunId | None = None
     verdict: VerdictId | None = None
     previous: ReleaseId | None = None
     because: str | None = None
@@ -344,3 +471,25 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     holder: str
     fence: int
     beat: int
+
+
+class Owner(NamedTuple):
+    """Whose metrics, params or tags: its id in the database, the experiment it is searched in, and its place among ties.
+
+    `rank` is minus the milliseconds of its start or creation, so that the newest comes first.
+    """
+
+    id: str | int
+    scope: str
+    rank: int
+
+
+def owner(row: Experiment | Run | Model | ModelVersion | LoggedModel) -> Owner:
+    """A row as the owner of its metrics, params and tags."""
+    match row:
+        case Run():
+            return Owner(row.number, row.experiment, -(to_us(row.started_at or row.created_at) // 1000))
+        case LoggedModel():
+            return Owner(row.id, row.experiment, -(to_us(row.created_at) // 1000))
+        case _:
+            return Owner(row.id, "", -(to_us(row.created_at) // 1000))

@@ -16,7 +16,9 @@ from uuid import UUID
 from andon.core.errors import Invalid
 
 ActorId = NewType("ActorId", str)
+ExperimentId = NewType("ExperimentId", str)
 RunId = NewType("RunId", str)
+LoggedModelId = NewType("LoggedModelId", str)
 ModelVersionId = NewType("ModelVersionId", str)
 VerdictId = NewType("VerdictId", str)
 ApprovalId = NewType("ApprovalId", str)
@@ -31,8 +33,8 @@ Node = NewType("Node", str)
 """A node of the lineage graph: `kind:id`, such as `run:0192...` or `dataset_version:sha256:...`."""
 
 _PREFIX = {
-    "actor": "act_", "run": "", "model_version": "mv_", "verdict": "vd_", "approval": "ap_", "release": "rel_",
-    "rollout": "ro_", "alert": "al_", "trigger": "tr_", "override": "ov_",
+    "actor": "act_", "run": "", "logged_model": "m-", "model_version": "mv_", "verdict": "vd_", "approval": "ap_",
+    "release": "rel_", "rollout": "ro_", "alert": "al_", "trigger": "tr_", "override": "ov_",
 }  # fmt: skip
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}\Z")
 

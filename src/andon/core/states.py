@@ -15,6 +15,8 @@ ReleaseState = Literal[
 RolloutState = Literal["planned", "shadow", "canary", "switching", "full", "paused", "undone"]
 DatasetState = Literal["valid", "blocked"]
 AlertState = Literal["open", "closed"]
+LoggedModelState = Literal["pending", "ready", "failed"]
+Stage = Literal["None", "Staging", "Production", "Archived"]
 
 RUN: Mapping[str, frozenset[str]] = {
     "queued": frozenset({"running", "killed"}),
@@ -25,6 +27,10 @@ RUN: Mapping[str, frozenset[str]] = {
     "blocked": frozenset(),
 }
 """`running > queued` is the way back of a run whose worker died: it is taken up again under a new fence."""
+
+_TRACKED = frozenset({"queued", "running", "finished", "failed", "killed"})
+TRACKED_RUN: Mapping[str, frozenset[str]] = {state: _TRACKED - {state} for state in _TRACKED}
+"""A run that a client tracks goes where the client says, and may be taken up again after its end."""
 
 MODEL_VERSION: Mapping[str, frozenset[str]] = {
     "candidate": frozenset({"rejected", "eligible"}),
@@ -61,6 +67,7 @@ ALERT: Mapping[str, frozenset[str]] = {"open": frozenset({"closed"}), "closed": 
 
 MACHINES: Mapping[str, Mapping[str, frozenset[str]]] = {
     "run": RUN,
+    "tracked_run": TRACKED_RUN,
     "model_version": MODEL_VERSION,
     "release": RELEASE,
     "rollout": ROLLOUT,

@@ -7,6 +7,7 @@ run them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
@@ -14,30 +15,39 @@ from andon.core.canonical import Digest
 from andon.core.entities import (
     Actor,
     Alert,
+    Alias,
     Approval,
+    Artifact,
     Cursor,
     DatasetVersion,
     Entity,
+    Experiment,
     Feedback,
     Lease,
     Line,
-    Metric,
+    LoggedModel,
+    Model,
+    ModelPoint,
     ModelVersion,
     MonitorWindow,
-    Param,
+    Owner,
     Personal,
+    Point,
     Release,
     Rollout,
     RouteRow,
     Run,
+    RunInput,
+    RunModel,
     Segment,
     Trigger,
     Verdict,
     Workspace,
 )
 from andon.core.events import Edge, Event, EventDraft
-from andon.core.ids import Node, PredictionId, ReleaseId, RunId
+from andon.core.ids import LoggedModelId, Node, PredictionId, ReleaseId
 from andon.core.predictions import PredictionRecord
+from andon.core.search import Found, Query
 
 E = TypeVar("E", bound=Entity)
 T = TypeVar("T")
@@ -100,18 +110,76 @@ class Collection(Protocol, Generic[E]):
 
 
 class Metrics(Protocol):
-    """Points of runs' metrics: many, small, append-only, no events."""
+    """Points of metrics: many, small, append-only, no events."""
 
-    def log(self, points: Sequence[Metric]) -> None:
-        """Append points; the same (run, key, step, at, value) again changes nothing."""
+    def log(self, run: Run, points: Sequence[Point]) -> None:
+        """Append points; the same (key, step, at, value) again changes nothing.
 
-    def latest(self, runs: Sequence[RunId]) -> dict[RunId, dict[str, float]]:
-        """For each run its keys with the value of the highest (step, at)."""
+        Raises:
+            NotFound: the run is gone.
+        """
 
-    def history(
-        self, run: RunId, key: str, *, after: Metric | None = None, limit: int = 25_000
-    ) -> list[Metric]:
+    def latest(self, runs: Sequence[Run]) -> dict[int, dict[str, Point]]:
+        """For the number of each run the point of the highest (step, at) of each key, by key."""
+
+    def history(self, run: Run, key: str, *, after: Point | None = None, limit: int = 25_000) -> list[Point]:
         """Points of one key by (step, at, value)."""
+
+    def log_of_models(self, models: Sequence[LoggedModel], points: Sequence[ModelPoint]) -> None:
+        """Note what was measured of logged models: the newest point of each (model, run, key, dataset) is kept."""
+
+    def of_models(self, models: Sequence[LoggedModelId]) -> dict[LoggedModelId, list[ModelPoint]]:
+        """What was measured of each, by key."""
+
+
+class Labels(Protocol):
+    """Short texts by key that owners of one noun have, and are searched by: params and tags."""
+
+    def put(self, owner: Owner, pairs: Mapping[str, str]) -> None:
+        """Set texts, in the place of earlier ones of their keys.
+
+        Raises:
+            NotFound: the owner is gone.
+        """
+
+    def add(self, owner: Owner, pairs: Mapping[str, str]) -> None:
+        """Set texts that never change: the same again changes nothing.
+
+        Raises:
+            Conflict: a key has another text; none was set. The message names the keys.
+            NotFound: the owner is gone.
+        """
+
+    def of(self, owners: Sequence[str | int]) -> dict[str | int, dict[str, str]]:
+        """For each owner's id its texts by key, in the order of the keys."""
+
+    def remove(self, owner: Owner, key: str) -> bool:
+        """Delete one; whether it was there."""
+
+
+class Files(Protocol):
+    """The paths of artifacts as folders. A folder is there as long as a file is in it."""
+
+    def children(
+        self, folder: str, *, after: str = "", limit: int = 1000
+    ) -> list[tuple[str, Artifact | None]]:
+        """Names of what lies directly in a folder (`a/b`, no slash at its end), in order; a folder has no artifact."""
+
+    def under(self, folder: str, *, after: str = "", limit: int = 1000) -> list[Artifact]:
+        """All files in a folder and its folders, by path; `after` is the last path of the page before."""
+
+    def remove_under(self, folder: str) -> int:
+        """Delete all files in a folder and its folders; how many there were. Their bytes stay."""
+
+
+class Counters(Protocol):
+    """Short numbers, given once each."""
+
+    def next(self, name: str) -> int:
+        """The next number of a noun, from 1. A transaction that fails may leave a gap."""
+
+    def reach(self, name: str, value: int) -> None:
+        """Let the next number be above a value that was given elsewhere."""
 
 
 class Ledger(Protocol):
@@ -186,9 +254,39 @@ class Reader(Protocol):
     @property
     def runs(self) -> Collection[Run]: ...
     @property
-    def params(self) -> Collection[Param]: ...
+    def experiments(self) -> Collection[Experiment]: ...
+    @property
+    def run_inputs(self) -> Collection[RunInput]: ...
+    @property
+    def run_models(self) -> Collection[RunModel]: ...
+    @property
+    def logged_models(self) -> Collection[LoggedModel]: ...
+    @property
+    def artifacts(self) -> Collection[Artifact]: ...
+    @property
+    def models(self) -> Collection[Model]: ...
+    @property
+    def aliases(self) -> Collection[Alias]: ...
     @property
     def metrics(self) -> Metrics: ...
+    @property
+    def params(self) -> Labels: ...
+    @property
+    def run_tags(self) -> Labels: ...
+    @property
+    def experiment_tags(self) -> Labels: ...
+    @property
+    def model_tags(self) -> Labels: ...
+    @property
+    def version_tags(self) -> Labels: ...
+    @property
+    def logged_model_params(self) -> Labels: ...
+    @property
+    def logged_model_tags(self) -> Labels: ...
+    @property
+    def files(self) -> Files: ...
+    @property
+    def counters(self) -> Counters: ...
     @property
     def model_versions(self) -> Collection[ModelVersion]: ...
     @property
@@ -218,6 +316,13 @@ class Reader(Protocol):
     @property
     def ledger(self) -> Ledger: ...
 
+    def search(self, query: Query) -> Found:
+        """Ids of what a query asks for, one page of them.
+
+        Raises:
+            Invalid: the noun has no such field, or `after` is not of this query.
+        """
+
 
 class Transaction(Reader, Protocol):
     """A reader whose changes are committed together with their events and edges, or not at all."""
@@ -237,6 +342,9 @@ class Store(Protocol):
         Raises:
             StorageFull: the disk is full; nothing of it happened.
         """
+
+    def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
+        """Hand in the work of a `write` without waiting; the future ends as that would."""
 
     def read(self, work: Callable[[Reader], T]) -> T:
         """Look at one consistent view; at most a second."""

@@ -21,6 +21,13 @@ from andon.store.sql.types import unstorable
 E = TypeVar("E", bound=Entity)
 
 
+class Many(NamedTuple):
+    """The beginning of an INSERT of many narrow rows, with the Postgres type of each column of it, in order."""
+
+    insert: str
+    types: Mapping[str, str]
+
+
 class Session(NamedTuple):
     """An open transaction: its connection and what its dialect does in its own way.
 
@@ -28,12 +35,24 @@ class Session(NamedTuple):
         insert: an INSERT that can say ON CONFLICT.
         guard: a context in which a refused statement does not spoil the whole transaction.
         writable: whether rows may be changed.
+        many: writes many rows with as little as possible between them and the driver.
     """
 
     connection: Connection
     insert: Callable[[Table], Any]
     guard: Callable[[Connection], AbstractContextManager[Any]]
     writable: bool
+    many: Callable[[Connection, Many, Sequence[tuple[Any, ...]], str], None]
+
+    def write_many(self, what: Many, rows: Sequence[tuple[Any, ...]], conflict: str) -> None:
+        """Insert rows; `conflict` is the ON CONFLICT clause. Rows of one call must not meet each other in it.
+
+        Raises:
+            IntegrityError: the database refused one; nothing of the call happened.
+        """
+        if rows:
+            with self.guard(self.connection):
+                self.many(self.connection, what, rows, conflict)
 
     def check_writable(self) -> None:
         """Refuse a change in a read-only view.

@@ -21,7 +21,7 @@ from andon.store.sql.migrations import Migration
 
 Rows = list[dict[str, Value]]
 FIRST: Final = "schema_version"
-_NEW: Final = {"workspaces": 1, "actors": 1, "events": 2, "ledger_head": 1}
+_NEW: Final = {"workspaces": 1, "actors": 1, "events": 2, "ledger_head": 1, "experiments": 1, "counters": 2}
 """How many rows a new workspace begins with."""
 _MANY: Final = 5000
 

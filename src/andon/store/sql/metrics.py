@@ -1,22 +1,51 @@
-"""Points of runs' metrics in SQL: the history clustered by (run, key), and the newest of each key in a table of its own."""
+"""Points of metrics in SQL: histories clustered by (run, key), and the newest of each key in a table that is searched."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
-from sqlalchemy import Row, select, tuple_
+from sqlalchemy import select, tuple_
 from sqlalchemy.exc import IntegrityError
 
-from andon.core.entities import Metric
+from andon.core.entities import LoggedModel, ModelPoint, Point, Run, owner
 from andon.core.errors import Invalid, NotFound
-from andon.core.ids import RunId
-from andon.store.sql.collection import Session
-from andon.store.sql.schema import latest_metrics, metrics, runs
+from andon.core.ids import LoggedModelId
+from andon.store.sql.collection import Many, Session
+from andon.store.sql.schema import latest_metrics, logged_model_metrics, metrics
 from andon.store.sql.types import unstorable
 
-_MANY = 500
+_AT_ONCE: Final = 500
+_PLACE: Final = {"step": "bigint", "at_ms": "bigint", "nan": "boolean", "value": "double precision"}
+_HISTORY: Final = Many(
+    "INSERT INTO metrics (owner, key, step, at_ms, nan, value)", {"owner": "bigint", "key": "text", **_PLACE}
+)
+_LATEST: Final = Many(
+    "INSERT INTO latest_metrics (scope, owner, key, step, at_ms, nan, value, rank)",
+    {"scope": "text", "owner": "bigint", "key": "text", **_PLACE, "rank": "bigint"},
+)
+_OF_MODELS: Final = Many(
+    "INSERT INTO logged_model_metrics "
+    "(scope, owner, run, key, dataset_name, dataset_digest, step, at_ms, nan, value, rank)",
+    {
+        **dict.fromkeys(("scope", "owner", "run", "key", "dataset_name", "dataset_digest"), "text"),
+        **_PLACE,
+        "rank": "bigint",
+    },
+)
+
+
+def _newer(table: str, key: str) -> str:
+    """Put a point in the place of an older one."""
+    names = ("step", "at_ms", "nan", "value")
+    new, old = (", ".join(f"{where}.{name}" for name in names) for where in ("excluded", table))
+    changes = ", ".join(f"{name} = excluded.{name}" for name in names)
+    return f"ON CONFLICT ({key}) DO UPDATE SET {changes} WHERE ({new}) > ({old})"
+
+
+_RAISE_LATEST: Final = _newer("latest_metrics", "owner, key")
+_RAISE_OF_MODELS: Final = _newer("logged_model_metrics", "owner, run, key, dataset_name, dataset_digest")
 
 
 class SqlMetrics:
@@ -25,82 +54,87 @@ class SqlMetrics:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def log(self, points: Sequence[Metric]) -> None:
+    def log(self, run: Run, points: Sequence[Point]) -> None:
         self._session.check_writable()
-        if not points:
-            return
-        rows = [_values(point) for point in points]
-        newest: dict[tuple[str, str], dict[str, Any]] = {}
-        for row in sorted(rows, key=_place):
-            newest[row["run"], row["key"]] = row
+        _check(run.id, points)
+        number, scope, rank = owner(run)
+        rows = {(number, point.key, *_place(point)) for point in points}
+        newest: dict[str, tuple[Any, ...]] = {}
+        for row in rows:
+            if row[1] not in newest or row[2:] > newest[row[1]][2:]:
+                newest[row[1]] = row
         try:
-            with self._session.guard(self._session.connection):
-                self._session.connection.execute(self._session.insert(metrics).on_conflict_do_nothing(), rows)
-                self._session.connection.execute(self._raise_latest(), list(newest.values()))
+            self._session.write_many(_HISTORY, sorted(rows), "ON CONFLICT DO NOTHING")
+            self._session.write_many(_LATEST, [(scope, *row, rank) for row in newest.values()], _RAISE_LATEST)
         except IntegrityError:
-            raise self._missing({point.run for point in points}) from None
+            raise NotFound(f"run {run.id!r} does not exist any more; its metrics were not kept") from None
 
-    def latest(self, runs: Sequence[RunId]) -> dict[RunId, dict[str, float]]:
-        found: dict[RunId, dict[str, float]] = {run: {} for run in runs}
-        columns = (latest_metrics.c.run, latest_metrics.c.key, latest_metrics.c.nan, latest_metrics.c.value)
-        for start in range(0, len(runs), _MANY):
-            some = latest_metrics.c.run.in_(list(runs[start : start + _MANY]))
-            for run, key, nan, value in self._session.connection.execute(
-                select(*columns).where(some).order_by(*columns[:2])
-            ):
-                found[run][key] = math.nan if nan else value
+    def latest(self, runs: Sequence[Run]) -> dict[int, dict[str, Point]]:
+        found: dict[int, dict[str, Point]] = {run.number: {} for run in runs}
+        table = latest_metrics.c
+        columns = (table.owner, table.key, table.nan, table.value, table.at_ms, table.step)
+        numbers = list(found)
+        for start in range(0, len(numbers), _AT_ONCE):
+            some = table.owner.in_(numbers[start : start + _AT_ONCE])
+            statement = select(*columns).where(some).order_by(table.owner, table.key)
+            for number, key, nan, value, at_ms, step in self._session.connection.execute(statement):
+                found[number][key] = Point(key, math.nan if nan else value, at_ms, step)
         return found
 
-    def history(
-        self, run: RunId, key: str, *, after: Metric | None = None, limit: int = 25_000
-    ) -> list[Metric]:
-        place = (metrics.c.step, metrics.c.at, metrics.c.nan, metrics.c.value)
-        statement = select(metrics).where(metrics.c.run == run, metrics.c.key == key)
+    def history(self, run: Run, key: str, *, after: Point | None = None, limit: int = 25_000) -> list[Point]:
+        table = metrics.c
+        place = (table.step, table.at_ms, table.nan, table.value)
+        statement = select(*place).where(table.owner == run.number, table.key == key)
         if after is not None:
-            values = _values(after)
-            here = tuple_(*(values[column.name] for column in place), types=[column.type for column in place])
+            here = tuple_(*_place(after), types=[column.type for column in place])
             statement = statement.where(tuple_(*place) > here)
-        return [
-            _point(row) for row in self._session.connection.execute(statement.order_by(*place).limit(limit))
-        ]
+        found = self._session.connection.execute(statement.order_by(*place).limit(limit))
+        return [Point(key, math.nan if nan else value, at_ms, step) for step, at_ms, nan, value in found]
 
-    def _raise_latest(self) -> Any:
-        """Write a point, or put it in the place of an older one of its run and key."""
-        insert = self._session.insert(latest_metrics)
-        names = ("step", "at", "nan", "value")
-        new = tuple_(*(insert.excluded[name] for name in names))
-        old = tuple_(*(latest_metrics.c[name] for name in names))
-        return insert.on_conflict_do_update(
-            index_elements=["run", "key"],
-            set_={name: insert.excluded[name] for name in names},
-            where=new > old,
-        )
+    def log_of_models(self, models: Sequence[LoggedModel], points: Sequence[ModelPoint]) -> None:
+        self._session.check_writable()
+        owners = {model.id: owner(model) for model in models}
+        newest: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        for point in points:
+            _check(point.model, [point])
+            key = (point.model, point.run, point.key, point.dataset_name or "", point.dataset_digest or "")
+            newest[key] = max(newest.get(key, ()), _place(point))
+        rows = [(owners[key[0]].scope, *key, *place, owners[key[0]].rank) for key, place in newest.items()]
+        try:
+            self._session.write_many(_OF_MODELS, rows, _RAISE_OF_MODELS)
+        except IntegrityError:
+            raise NotFound("a logged model does not exist any more; its metrics were not kept") from None
 
-    def _missing(self, wanted: set[RunId]) -> NotFound:
-        known = set(
-            self._session.connection.execute(select(runs.c.id).where(runs.c.id.in_(wanted))).scalars()
-        )
-        return NotFound(
-            f"run {min(wanted - known, default='')!r} does not exist", hint="create it before its metrics"
-        )
+    def of_models(self, models: Sequence[LoggedModelId]) -> dict[LoggedModelId, list[ModelPoint]]:
+        found: dict[LoggedModelId, list[ModelPoint]] = {model: [] for model in models}
+        table = logged_model_metrics.c
+        for start in range(0, len(models), _AT_ONCE):
+            some = table.owner.in_(list(models[start : start + _AT_ONCE]))
+            order = (table.owner, table.key, table.run, table.dataset_name, table.dataset_digest)
+            for row in self._session.connection.execute(
+                select(logged_model_metrics).where(some).order_by(*order)
+            ):
+                found[row.owner].append(
+                    ModelPoint(
+                        model=row.owner, run=row.run, key=row.key, value=math.nan if row.nan else row.value,
+                        at_ms=row.at_ms, step=row.step, dataset_name=row.dataset_name or None,
+                        dataset_digest=row.dataset_digest or None,
+                    )
+                )  # fmt: skip
+        return found
 
 
-def _values(point: Metric) -> dict[str, Any]:
+def _check(whose: str, points: Iterable[Point | ModelPoint]) -> None:
+    """Refuse what one of the databases could not keep."""
+    for point in points:
+        if -(2**63) <= point.step < 2**63 and -(2**63) <= point.at_ms < 2**63 and point.key.isascii():
+            if "\0" not in point.key:
+                continue
+        for value in (point.key, point.step, point.at_ms):
+            if fault := unstorable(value):
+                raise Invalid(f"metric {point.key!r} of {whose!r} cannot be stored: {value!r} {fault}")
+
+
+def _place(point: Point | ModelPoint) -> tuple[int, int, bool, float]:
     nan = math.isnan(point.value)
-    for value in (point.run, point.key, point.step, point.at):
-        if fault := unstorable(value):
-            raise Invalid(f"metric {point.key!r} of run {point.run!r} cannot be stored: {value!r} {fault}")
-    return {
-        "run": point.run, "key": point.key, "step": point.step, "at": point.at,
-        "nan": nan, "value": 0.0 if nan else float(point.value),
-    }  # fmt: skip
-
-
-def _place(row: dict[str, Any]) -> tuple[Any, ...]:
-    return row["step"], row["at"], row["nan"], row["value"]
-
-
-def _point(row: Row[Any]) -> Metric:
-    return Metric(
-        run=row.run, key=row.key, step=row.step, at=row.at, value=math.nan if row.nan else row.value
-    )
+    return point.step, point.at_ms, nan, 0.0 if nan else float(point.value)

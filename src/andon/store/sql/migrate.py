@@ -13,14 +13,14 @@ from typing import Final
 from sqlalchemy import Connection, func, inspect, select
 
 from andon.core.clock import Clock
-from andon.core.entities import Actor, Workspace
+from andon.core.entities import Actor, Experiment, Workspace
 from andon.core.errors import SchemaTooNew
 from andon.core.events import GENESIS, EventDraft, Fact
-from andon.core.ids import ActorId, node
+from andon.core.ids import ActorId, ExperimentId, node
 from andon.core.workspace import Layout
 from andon.store.sql.backend import Backend
 from andon.store.sql.ledger import WORKSPACE_ID, seal
-from andon.store.sql.migrations import MIGRATIONS, Migration
+from andon.store.sql.migrations import MIGRATIONS, Migration, Only
 from andon.store.sql.schema import ledger_head, schema_version
 from andon.store.sql.view import SqlView
 
@@ -79,8 +79,10 @@ def apply(
 
 def make(backend: Backend, connection: Connection, step: Migration) -> None:
     """Run the statements of one step."""
-    for statement in step.statements:
-        connection.exec_driver_sql(backend.spell(statement.strip()))
+    for each in step.statements:
+        name, statement = each if isinstance(each, Only) else (backend.name, each)
+        if name == backend.name:
+            connection.exec_driver_sql(backend.spell(statement.strip()))
 
 
 def version(connection: Connection) -> int:
@@ -108,6 +110,9 @@ def _begin(backend: Backend, connection: Connection, name: str, schema: int, at:
     view = SqlView(backend.session(connection, writable=True), [])
     view.workspaces.add(Workspace(id=WORKSPACE_ID, name=name, epoch=1, created_at=at))
     view.actors.add(Actor(id=ANDON, kind="line", subject="system:andon", created_at=at))
+    view.experiments.add(
+        Experiment(id=ExperimentId("0"), number=0, name="Default", actor=ANDON, created_at=at, changed_at=at)
+    )
     created = _event("workspace.created", at, {"schema": schema})
     actor = EventDraft(
         kind="actor.created", actor=ANDON, subject=node("actor", ANDON), at=at, facts={"kind": "line"}

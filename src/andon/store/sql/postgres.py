@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from andon.core.errors import AndonError, Invalid, MissingExtra, StorageFull, Un
 from andon.store.files import LOCAL, refusing_full, sync_folder
 from andon.store.sql import dump
 from andon.store.sql.backend import Fault
-from andon.store.sql.collection import Session
+from andon.store.sql.collection import Many, Session
 
 LOCK_S: Final = 30
 _MIGRATION: Final = 0x616E646F6E  # the key of the advisory lock: "andon"
@@ -72,7 +72,7 @@ class Postgres:
         self.admin = _engine(url, poolclass=NullPool, isolation_level="READ COMMITTED")
 
     def session(self, connection: Connection, *, writable: bool) -> Session:
-        return Session(connection, insert, Connection.begin_nested, writable)
+        return Session(connection, insert, Connection.begin_nested, writable, _many)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -171,6 +171,13 @@ def _engine(url: URL, **how: Any) -> Engine:
         connection.autocommit = before
 
     return engine
+
+
+def _many(connection: Connection, what: Many, rows: Sequence[tuple[Any, ...]], conflict: str) -> None:
+    """One statement whatever the number of rows: a round trip each would cost more than the rows."""
+    columns = ", ".join(f"%s::{kind}[]" for kind in what.types.values())
+    values = tuple(list(column) for column in zip(*rows, strict=True))
+    connection.exec_driver_sql(f"{what.insert} SELECT * FROM unnest({columns}) {conflict}", values)
 
 
 def _lines(connection: Connection) -> Iterator[bytes]:

@@ -3,6 +3,10 @@
 What a database is really made with is in `migrations`; a test holds the two equal on both dialects. Content digests
 (dataset manifests, policies, evidence) name bytes, not rows, so they are no foreign keys; neither is `releases.previous`
 nor `runs.model_version`, which would make the order of loading a circle.
+
+What clients search by (metrics, params, tags) is in narrow tables, each with one index that is both the filter and the
+order: (scope, key, value, rank, owner), where `scope` is the experiment and `rank` rises from the newest owner to the
+oldest, which is how ties go.
 """
 
 from __future__ import annotations
@@ -16,20 +20,26 @@ from sqlalchemy.types import TypeEngine
 from andon.core.entities import (
     Actor,
     Alert,
+    Alias,
     Approval,
+    Artifact,
     Cursor,
     DatasetVersion,
     Entity,
+    Experiment,
     Feedback,
     Line,
+    LoggedModel,
+    Model,
     ModelVersion,
     MonitorWindow,
-    Param,
     Personal,
     Release,
     Rollout,
     RouteRow,
     Run,
+    RunInput,
+    RunModel,
     Segment,
     Trigger,
     Verdict,
@@ -48,6 +58,7 @@ METADATA: Final = MetaData(
 WORDS: Final = Json(tuple[str, ...])
 NUMBERS: Final = Json(tuple[int, ...])
 OBJECT: Final = Json(dict[str, Any])
+TEXTS: Final = Json(dict[str, str])
 COUNTS: Final = Json(dict[str, int])
 _NO_ROWID: Final[Mapping[str, Any]] = {"sqlite_with_rowid": False}
 
@@ -75,6 +86,30 @@ def _owned(name: str, kind: TypeEngine[Any], owner: str, *, key: bool = False) -
 
 def _reference(refers: str | None) -> Sequence[ForeignKey]:
     return () if refers is None else (ForeignKey(refers),)
+
+
+_UNSEALED: Final = text("seal IS NULL AND state IN ('finished', 'failed', 'killed', 'blocked')")
+
+
+def _labels(name: str, owner: Column[Any]) -> Table:
+    """Key-value pairs of owners. A long text is kept as its first 200 characters, which are indexed, and the rest."""
+    return Table(
+        name,
+        METADATA,
+        _has("scope", TEXT),
+        owner,
+        Column("key", TEXT, primary_key=True),
+        _has("head", TEXT),
+        _may("tail", TEXT),
+        _has("rank", WHOLE),
+        Index(f"ix_{name}_value", "scope", "key", "head", "rank", "owner"),
+        **_NO_ROWID,
+    )
+
+
+def _of(owner: str, kind: TypeEngine[Any] = TEXT) -> Column[Any]:
+    """The first part of a primary key: whose row it is."""
+    return Column("owner", kind, ForeignKey(owner, ondelete="CASCADE"), primary_key=True, nullable=False)
 
 
 def _for_states(rule: str, *states: str) -> dict[str, Any]:
@@ -134,15 +169,32 @@ dataset_versions = _entity(
     Index("ix_dataset_versions_manifest", "manifest", "id"),
     UniqueConstraint("dataset", "number"),
 )
+experiments = _entity(
+    "experiments",
+    _has("number", WHOLE),
+    _has("name", TEXT),
+    _has("actor", TEXT, "actors.id"),
+    _has("created_at", MOMENT),
+    _has("changed_at", MOMENT),
+    _may("artifact_location", TEXT),
+    _may("deleted_at", MOMENT),
+    UniqueConstraint("number"),
+    UniqueConstraint("name"),
+    Index("ix_experiments_changed_at", "changed_at", "id"),
+)
 runs = _entity(
     "runs",
-    _has("line", TEXT, "lines.id"),
+    _has("number", WHOLE),
+    _has("experiment", TEXT, "experiments.id"),
     _has("state", TEXT),
     _has("cause", TEXT),
     _has("actor", TEXT, "actors.id"),
-    _has("policy", TEXT),
-    _has("code", TEXT),
     _has("created_at", MOMENT),
+    _may("line", TEXT, "lines.id"),
+    _may("policy", TEXT),
+    _may("code", TEXT),
+    _may("name", TEXT),
+    _may("claimed_user", TEXT),
     _may("data_at", MOMENT),
     _may("dataset_version", TEXT),
     _may("environment", TEXT),
@@ -156,27 +208,103 @@ runs = _entity(
     _may("model_version", TEXT),
     _may("error", TEXT),
     _may("seal", TEXT),
+    _has("seals", WHOLE),
+    _may("deleted_at", MOMENT),
+    UniqueConstraint("number"),
     Index("ix_runs_line", "line", "created_at", "id"),
     Index("ix_runs_state", "state", "id"),
+    Index("ix_runs_experiment", "experiment", "started_at", "id"),
+    Index("ix_runs_deleted_at", "deleted_at", "id"),
+    Index("ix_runs_unsealed", "id", sqlite_where=_UNSEALED, postgresql_where=_UNSEALED),
 )
-params = _entity(
-    "params",
+run_inputs = _entity(
+    "run_inputs",
     _owned("run", TEXT, "runs.id"),
-    _has("key", TEXT),
-    _has("value", TEXT),
-    UniqueConstraint("run", "key"),
+    _has("experiment", TEXT),
+    _has("name", TEXT),
+    _has("digest", TEXT),
+    _has("source_type", TEXT),
+    _has("source", TEXT),
+    _has("created_at", MOMENT),
+    _may("context", TEXT),
+    _may("schema", TEXT),
+    _may("profile", TEXT),
+    _has("tags", TEXTS),
+    Index("ix_run_inputs_run", "run", "id"),
+    Index("ix_run_inputs_name", "experiment", "name", "run"),
+    Index("ix_run_inputs_digest", "experiment", "digest", "run"),
+    Index("ix_run_inputs_context", "experiment", "context", "run"),
+)
+logged_models = _entity(
+    "logged_models",
+    _has("experiment", TEXT, "experiments.id"),
+    _has("name", TEXT),
+    _has("state", TEXT),
+    _has("actor", TEXT, "actors.id"),
+    _has("created_at", MOMENT),
+    _has("changed_at", MOMENT),
+    _may("run", TEXT),
+    _may("model_type", TEXT),
+    _may("state_message", TEXT),
+    _may("deleted_at", MOMENT),
+    Index("ix_logged_models_experiment", "experiment", "created_at", "id"),
+    Index("ix_logged_models_run", "run", "id"),
+)
+run_models = _entity(
+    "run_models",
+    _owned("run", TEXT, "runs.id"),
+    _owned("model", TEXT, "logged_models.id"),
+    _has("direction", TEXT),
+    _has("created_at", MOMENT),
+    _has("step", WHOLE),
+    Index("ix_run_models_run", "run", "id"),
+    Index("ix_run_models_model", "model", "id"),
+)
+artifacts = _entity(
+    "artifacts",
+    _has("digest", TEXT),
+    _has("size_bytes", WHOLE),
+    _has("actor", TEXT, "actors.id"),
+    _has("changed_at", MOMENT),
+    Index("ix_artifacts_digest", "digest", "id"),
+)
+models = _entity(
+    "models",
+    _has("actor", TEXT, "actors.id"),
+    _has("created_at", MOMENT),
+    _has("changed_at", MOMENT),
+    _may("description", TEXT),
+    Index("ix_models_changed_at", "changed_at", "id"),
+)
+aliases = _entity(
+    "aliases",
+    _has("model", TEXT, "models.id"),
+    _has("alias", TEXT),
+    _has("number", WHOLE),
+    _has("actor", TEXT, "actors.id"),
+    _has("changed_at", MOMENT),
+    UniqueConstraint("model", "alias"),
+    Index("ix_aliases_number", "model", "number", "id"),
 )
 model_versions = _entity(
     "model_versions",
-    _has("model", TEXT),
+    _has("model", TEXT, "models.id"),
     _has("number", WHOLE),
     _has("digest", TEXT),
     _has("state", TEXT),
-    _has("run", TEXT, "runs.id"),
-    _has("dataset_version", TEXT),
-    _has("profile", TEXT),
     _has("actor", TEXT, "actors.id"),
     _has("created_at", MOMENT),
+    _may("run", TEXT),
+    _may("dataset_version", TEXT),
+    _may("profile", TEXT),
+    _may("source", TEXT),
+    _may("logged_model", TEXT),
+    _has("held", FLAG),
+    _has("stage", TEXT),
+    _may("description", TEXT),
+    _may("claimed_user", TEXT),
+    _may("changed_at", MOMENT),
+    _may("deleted_at", MOMENT),
     _may("data_from", MOMENT),
     _may("data_until", MOMENT),
     _may("rejected_because", TEXT),
@@ -184,6 +312,8 @@ model_versions = _entity(
     Index("ix_model_versions_run", "run", "id"),
     Index("ix_model_versions_digest", "digest", "id"),
     Index("ix_model_versions_dataset_version", "dataset_version", "id"),
+    Index("ix_model_versions_changed_at", "changed_at", "id"),
+    Index("ix_model_versions_stage", "model", "stage", "number"),
 )
 verdicts = _entity(
     "verdicts",
@@ -207,7 +337,7 @@ releases = _entity(
     _has("model_version", TEXT, "model_versions.id"),
     _has("version_digest", TEXT),
     _has("policy", TEXT),
-    _has("run", TEXT, "runs.id"),
+    _may("run", TEXT),
     _has("state", TEXT),
     _has("strategy", TEXT),
     _has("approvals_needed", WHOLE),
@@ -355,13 +485,21 @@ feedback = _entity(
 )
 cursors = _entity("cursors", _has("seq", WHOLE))
 
+params = _labels("params", _of("runs.number", WHOLE))
+run_tags = _labels("run_tags", _of("runs.number", WHOLE))
+experiment_tags = _labels("experiment_tags", _of("experiments.id"))
+model_tags = _labels("model_tags", _of("models.id"))
+version_tags = _labels("version_tags", _of("model_versions.id"))
+logged_model_params = _labels("logged_model_params", _of("logged_models.id"))
+logged_model_tags = _labels("logged_model_tags", _of("logged_models.id"))
+
 metrics = Table(
     "metrics",
     METADATA,
-    _owned("run", TEXT, "runs.id", key=True),
+    _of("runs.number", WHOLE),
     Column("key", TEXT, primary_key=True),
     Column("step", WHOLE, primary_key=True),
-    Column("at", MOMENT, primary_key=True),
+    Column("at_ms", WHOLE, primary_key=True),
     Column("nan", FLAG, primary_key=True),
     Column("value", REAL, primary_key=True),
     **_NO_ROWID,
@@ -371,15 +509,39 @@ metrics = Table(
 latest_metrics = Table(
     "latest_metrics",
     METADATA,
-    _owned("run", TEXT, "runs.id", key=True),
+    _has("scope", TEXT),
+    _of("runs.number", WHOLE),
     Column("key", TEXT, primary_key=True),
     _has("step", WHOLE),
-    _has("at", MOMENT),
+    _has("at_ms", WHOLE),
     _has("nan", FLAG),
     _has("value", REAL),
-    Index("ix_latest_metrics_key", "key", "value", "run"),
+    _has("rank", WHOLE),
+    Index("ix_latest_metrics_value", "scope", "key", "nan", "value", "rank", "owner"),
     **_NO_ROWID,
 )
+logged_model_metrics = Table(
+    "logged_model_metrics",
+    METADATA,
+    _has("scope", TEXT),
+    _of("logged_models.id"),
+    Column("run", TEXT, primary_key=True),
+    Column("key", TEXT, primary_key=True),
+    Column("dataset_name", TEXT, primary_key=True),
+    Column("dataset_digest", TEXT, primary_key=True),
+    _has("step", WHOLE),
+    _has("at_ms", WHOLE),
+    _has("nan", FLAG),
+    _has("value", REAL),
+    _has("rank", WHOLE),
+    Index("ix_logged_model_metrics_value", "scope", "key", "nan", "value", "rank", "owner"),
+    **_NO_ROWID,
+)
+"""The newest point of each (model, run, key, dataset); no dataset is the empty name."""
+
+counters = Table("counters", METADATA, Column("name", TEXT, primary_key=True), _has("value", WHOLE))
+"""The last short number given to a noun."""
+
 leases = Table(
     "leases",
     METADATA,
@@ -444,8 +606,14 @@ ENTITIES: Final[Mapping[type[Entity], Table]] = {
     Personal: personal,
     Line: lines,
     DatasetVersion: dataset_versions,
+    Experiment: experiments,
     Run: runs,
-    Param: params,
+    RunInput: run_inputs,
+    LoggedModel: logged_models,
+    RunModel: run_models,
+    Artifact: artifacts,
+    Model: models,
+    Alias: aliases,
     ModelVersion: model_versions,
     Verdict: verdicts,
     Release: releases,

@@ -11,7 +11,7 @@ import os
 import resource
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from andon.core.errors import AndonError, Corrupt, Invalid, StorageFull, Unavailable
 from andon.store.files import LOCAL, sync_folder
 from andon.store.sql.backend import Fault
-from andon.store.sql.collection import Session
+from andon.store.sql.collection import Many, Session
 
 BUSY_S: Final = 30.0
 WAL_PAGES: Final = 1000
@@ -68,7 +68,7 @@ class Sqlite:
         self._turnstile = _Turnstile(path.with_name(path.name + ".turn"), path.with_name(path.name + ".next"))
 
     def session(self, connection: Connection, *, writable: bool) -> Session:
-        return Session(connection, insert, nullcontext, writable)
+        return Session(connection, insert, nullcontext, writable, _many)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -243,6 +243,11 @@ def _engine(
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _many(connection: Connection, what: Many, rows: Sequence[tuple[Any, ...]], conflict: str) -> None:
+    places = ", ".join("?" * len(what.types))
+    connection.exec_driver_sql(f"{what.insert} VALUES ({places}) {conflict}", list(rows))
 
 
 def _make(path: Path) -> None:

@@ -7,29 +7,41 @@ from functools import cached_property
 from andon.core.entities import (
     Actor,
     Alert,
+    Alias,
     Approval,
+    Artifact,
     Cursor,
     DatasetVersion,
+    Experiment,
     Feedback,
     Line,
+    LoggedModel,
+    Model,
     ModelVersion,
     MonitorWindow,
-    Param,
     Personal,
     Release,
     Rollout,
     RouteRow,
     Run,
+    RunInput,
+    RunModel,
     Segment,
     Trigger,
     Verdict,
     Workspace,
 )
 from andon.core.events import EventDraft
+from andon.core.search import Found, Query
+from andon.store.sql import schema
 from andon.store.sql.collection import Session, SqlCollection
+from andon.store.sql.counters import SqlCounters
+from andon.store.sql.files import SqlFiles
+from andon.store.sql.labels import SqlLabels
 from andon.store.sql.leases import SqlLeases
 from andon.store.sql.ledger import SqlLedger
 from andon.store.sql.metrics import SqlMetrics
+from andon.store.sql.search import search
 
 
 class SqlView:
@@ -64,8 +76,68 @@ class SqlView:
         return SqlCollection(self._session, Run)
 
     @cached_property
-    def params(self) -> SqlCollection[Param]:
-        return SqlCollection(self._session, Param)
+    def experiments(self) -> SqlCollection[Experiment]:
+        return SqlCollection(self._session, Experiment)
+
+    @cached_property
+    def run_inputs(self) -> SqlCollection[RunInput]:
+        return SqlCollection(self._session, RunInput)
+
+    @cached_property
+    def run_models(self) -> SqlCollection[RunModel]:
+        return SqlCollection(self._session, RunModel)
+
+    @cached_property
+    def logged_models(self) -> SqlCollection[LoggedModel]:
+        return SqlCollection(self._session, LoggedModel)
+
+    @cached_property
+    def artifacts(self) -> SqlCollection[Artifact]:
+        return SqlCollection(self._session, Artifact)
+
+    @cached_property
+    def models(self) -> SqlCollection[Model]:
+        return SqlCollection(self._session, Model)
+
+    @cached_property
+    def aliases(self) -> SqlCollection[Alias]:
+        return SqlCollection(self._session, Alias)
+
+    @cached_property
+    def params(self) -> SqlLabels:
+        return SqlLabels(self._session, schema.params)
+
+    @cached_property
+    def run_tags(self) -> SqlLabels:
+        return SqlLabels(self._session, schema.run_tags)
+
+    @cached_property
+    def experiment_tags(self) -> SqlLabels:
+        return SqlLabels(self._session, schema.experiment_tags)
+
+    @cached_property
+    def model_tags(self) -> SqlLabels:
+        return SqlLabels(self._session, schema.model_tags)
+
+    @cached_property
+    def version_tags(self) -> SqlLabels:
+        return SqlLabels(self._session, schema.version_tags)
+
+    @cached_property
+    def logged_model_params(self) -> SqlLabels:
+        return SqlLabels(self._session, schema.logged_model_params)
+
+    @cached_property
+    def logged_model_tags(self) -> SqlLabels:
+        return SqlLabels(self._session, schema.logged_model_tags)
+
+    @cached_property
+    def files(self) -> SqlFiles:
+        return SqlFiles(self._session)
+
+    @cached_property
+    def counters(self) -> SqlCounters:
+        return SqlCounters(self._session)
 
     @cached_property
     def metrics(self) -> SqlMetrics:
@@ -126,3 +198,6 @@ class SqlView:
     @cached_property
     def ledger(self) -> SqlLedger:
         return SqlLedger(self._session, self._drafts)
+
+    def search(self, query: Query) -> Found:
+        return search(self._session, query)
