@@ -27,16 +27,31 @@ PHRASES: Mapping[str, tuple[Tone, str]] = {
     "dataset.committed": ("plain", "stored {subject}: it passed its contract"),
     "dataset.blocked": ("bad", "stored {subject}: it broke its contract"),
     "contract.inferred": ("plain", "inferred a contract from the first data"),
-    "run.created": ("plain", "queued {subject}"),
+    "experiment.created": ("plain", "made {subject}"),
+    "experiment.changed": ("plain", "renamed {subject}"),
+    "experiment.deleted": ("watch", "deleted {subject}"),
+    "experiment.restored": ("plain", "restored {subject}"),
+    "run.created": ("plain", "created {subject}"),
     "run.started": ("plain", "started {subject}"),
     "run.requeued": ("watch", "queued {subject} again: its worker was lost"),
     "run.sealed": ("plain", "finished {subject}"),
     "run.deleted": ("plain", "deleted {subject}"),
+    "run.restored": ("plain", "restored {subject}"),
+    "logged_model.created": ("plain", "began to save {subject}"),
+    "logged_model.deleted": ("plain", "deleted {subject}"),
+    "artifacts.deleted": ("plain", "deleted artifacts of {subject}"),
+    "model.created": ("plain", "made {subject}"),
+    "model.changed": ("plain", "changed {subject}"),
+    "model.deleted": ("watch", "deleted {subject}"),
     "model_version.registered": ("plain", "registered {subject}"),
     "model_version.eligible": ("good", "found {subject} fit for release: it passed its gates"),
     "model_version.rejected": ("watch", "rejected {subject}: it failed its gates"),
     "model_version.approved": ("good", "approved {subject}"),
     "model_version.retired": ("plain", "retired {subject}"),
+    "model_version.deleted": ("watch", "deleted {subject}"),
+    "alias.moved": ("plain", "moved the alias {subject}"),
+    "alias.deleted": ("plain", "deleted the alias {subject}"),
+    "stage.moved": ("plain", "moved {subject} to another stage"),
     "verdict.given": ("plain", "judged {subject}"),
     "approval.given": ("good", "approved {subject}"),
     "release.requested": ("plain", "asked for the release of {subject}"),
@@ -63,11 +78,13 @@ PHRASES: Mapping[str, tuple[Tone, str]] = {
     "trigger.refused": ("plain", "started no run of {subject}"),
     "access.denied": ("bad", "was refused: the role {role} may not {permission}"),
     "backup.made": ("plain", "made a backup"),
+    "retention.applied": ("plain", "removed for good what was deleted long ago"),
 }
 
 QUIET = frozenset(
     {"segment.sealed", "route.changed", "release.judging", "release.rolling", "verdict.given", "rollout.undone",
-     "rollout.full", "release.superseded", "model_version.registered", "run.started", "contract.inferred", "actor.created"}
+     "rollout.full", "release.superseded", "model_version.registered", "run.started", "contract.inferred", "actor.created",
+     "model.created", "logged_model.created"}
 )  # fmt: skip
 """Kinds that say again, or in more detail, what another event of the same moment says: the page leaves them to the audit."""
 
@@ -154,7 +171,20 @@ class Names:
 
     def _run(self, ident: str) -> str | None:
         row = self._reader.runs.find(ident)
-        return None if row is None else f"run {short(ident)} of {row.line}"
+        return (
+            None if row is None else f"run {short(ident)} of {row.line or self._experiment(row.experiment)}"
+        )
+
+    def _experiment(self, ident: str) -> str | None:
+        row = self._reader.experiments.find(ident)
+        return None if row is None else f"experiment {row.name}"
+
+    def _logged_model(self, ident: str) -> str | None:
+        row = self._reader.logged_models.find(ident)
+        return None if row is None else f"the saved model {row.name}"
+
+    def _model(self, ident: str) -> str | None:
+        return f"model {ident}"
 
     def _dataset_version(self, ident: str) -> str | None:
         found = self._reader.dataset_versions.select({"manifest": ident}, order=("number",), limit=1)
