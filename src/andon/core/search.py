@@ -42,7 +42,7 @@ class Field(msgspec.Struct, frozen=True):
 class Condition(msgspec.Struct, frozen=True):
     """One condition. `value` is a number for metrics, a tuple for IN, None for IS NULL, else text.
 
-    LIKE and ILIKE take `%` for any text and `_` for one character; `\\` makes the next character plain.
+    LIKE and ILIKE take `%` for any text and `_` for one character. Attributes that are times are in milliseconds.
     """
 
     field: Field

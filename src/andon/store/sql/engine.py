@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar, cast
 
@@ -76,13 +77,21 @@ class SqlStore:
         self._thread.start()
 
     def write(self, work: Callable[[Transaction], T]) -> T:
-        self._check()
         job = _Job(work)
+        self._hand_in(job)
+        return cast("T", job.wait())
+
+    def submit(self, work: Callable[[Transaction], T]) -> Future[T]:
+        job = _Promised(work)
+        self._hand_in(job)
+        return job.future
+
+    def _hand_in(self, job: _Job) -> None:
+        self._check()
         with self._door:
             if self._closed:
                 raise Unavailable("the store is closed", hint="open it again")
             self._jobs.put(job)
-        return cast("T", job.wait())
 
     def read(self, work: Callable[[Reader], T]) -> T:
         self._check()
@@ -250,6 +259,22 @@ class _Job:
         if self.error is not None:
             raise self.error
         return self.value
+
+
+class _Promised(_Job):
+    """A piece of work that nobody waits for in a thread of its own."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, work: _Work) -> None:
+        super().__init__(work)
+        self.future: Future[Any] = Future()
+
+    def answer(self) -> None:
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.value)
 
 
 class _Group:

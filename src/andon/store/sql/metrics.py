@@ -127,9 +127,6 @@ class SqlMetrics:
 def _check(whose: str, points: Iterable[Point | ModelPoint]) -> None:
     """Refuse what one of the databases could not keep."""
     for point in points:
-        if -(2**63) <= point.step < 2**63 and -(2**63) <= point.at_ms < 2**63 and point.key.isascii():
-            if "\0" not in point.key:
-                continue
         for value in (point.key, point.step, point.at_ms):
             if fault := unstorable(value):
                 raise Invalid(f"metric {point.key!r} of {whose!r} cannot be stored: {value!r} {fault}")

@@ -522,7 +522,7 @@ _AFTER = (
     "DROP TABLE old_latest",
 )
 
-STATEMENTS = (
+STATEMENTS: tuple[str | Only, ...] = (
     *_NEW_TABLES,
     *_FIRST_ROWS,
     *_SAVED,
