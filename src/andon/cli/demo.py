@@ -30,7 +30,7 @@ from andon.core.clock import from_us, parse_time
 from andon.core.entities import Alert, ModelVersion, Release, Run, Verdict
 from andon.core.errors import Unavailable
 from andon.core.events import Event
-from andon.core.ids import ActorId, TriggerId, split_node
+from andon.core.ids import ActorId, RunId, TriggerId, split_node
 from andon.core.workspace import FOLDER, Layout, Settings, settings_from
 from andon.governance.lineage import Why
 from andon.pipelines.registration import register_line
@@ -444,7 +444,7 @@ class _Facts:
         self.verdicts: dict[str, Verdict] = {
             verdict.model_version: verdict for verdict in reader.verdicts.select()
         }
-        self.metrics = reader.metrics.latest(list(self.runs))  # type: ignore[arg-type]
+        self.metrics = reader.metrics.latest(list(self.runs.values()))
         self.triggers = {trigger.id: trigger for trigger in reader.triggers.select()}
         self.rollouts = {rollout.release: rollout for rollout in reader.rollouts.select()}
 
@@ -462,11 +462,11 @@ class _Facts:
             "a challenger that an alert asked for took over": second is not None
             and self._cause(second) in ("drift", "performance"),
             "shuffled labels were refused by the gate": any(
-                release.state == "refused" and "shuffled-labels" in self.runs[release.run].faults
+                release.state == "refused" and "shuffled-labels" in self._run(release.run).faults
                 for release in self.releases
             ),
             "the broken feature was undone by the canary's guard": any(
-                "broken-feature" in self.runs[self._release(one.release).run].faults for one in undone
+                "broken-feature" in self._run(self._release(one.release).run).faults for one in undone
             ),
             f"{MIN_REQUESTS} requests": progress is not None and progress.sent >= MIN_REQUESTS,
         }
@@ -476,7 +476,7 @@ class _Facts:
         second = self.second_model()
         if second is None:
             return None
-        run, rollout = self.runs[second.run], self.rollouts[second.id]
+        run, rollout = self._run(second.run), self.rollouts[second.id]
         trigger = self.triggers[split_trigger(run.cause)]
         live_data = rollout.step_from
         days = (live_data - run.data_at).total_seconds() / 86_400 if live_data and run.data_at else 0.0
@@ -488,8 +488,7 @@ class _Facts:
         return [
             ModelLine(
                 version=version.number, passed=self.verdicts[version.id].passed, verdict=self.verdicts[version.id].summary,
-                state=version.state, auc=self.metrics.get(version.run, {}).get("auc"),
-                fault=",".join(self.runs[version.run].faults) or None,
+                state=version.state, auc=self._auc(version), fault=",".join(self._run(version.run).faults) or None,
             )
             for version in self.versions
         ]  # fmt: skip
@@ -512,7 +511,14 @@ class _Facts:
         ]  # fmt: skip
 
     def _cause(self, release: Release) -> str:
-        return self.triggers[split_trigger(self.runs[release.run].cause)].kind
+        return self.triggers[split_trigger(self._run(release.run).cause)].kind
+
+    def _run(self, ident: RunId | None) -> Run:
+        return self.runs[ident or ""]
+
+    def _auc(self, version: ModelVersion) -> float | None:
+        point = self.metrics[self._run(version.run).number].get("auc")
+        return point.value if point else None
 
     def _release(self, ident: str) -> Release:
         return next(release for release in self.releases if release.id == ident)

@@ -250,7 +250,8 @@ def _run_report(ws: OpenWorkspace, run: Run) -> dict[str, Any]:
             reader.verdicts.select({"model_version": run.model_version}, limit=1) if run.model_version else []
         )
         return {
-            "run": run, "metrics": reader.metrics.latest([run.id]).get(run.id, {}),
+            "run": run,
+            "metrics": {key: point.value for key, point in reader.metrics.latest([run])[run.number].items()},
             "verdict": verdicts[0] if verdicts else None, "release": releases[0] if releases else None,
         }  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -95,7 +96,7 @@ class VerdictSaid(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionSaid(msgspec.Struct, frozen=True, kw_only=True):
-    """The model that answered. `digest` is its package's."""
+    """The model that answered. `digest` is its package's, `run` what it says it came from, if there is still a row of it."""
 
     id: ModelVersionId
     model: str
@@ -103,6 +104,7 @@ class VersionSaid(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest
     state: str
     registered_at: datetime
+    run: RunId | None
 
 
 class CauseSaid(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +115,7 @@ class CauseSaid(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunSaid(msgspec.Struct, frozen=True, kw_only=True):
-    """The run that made the model. `causes` goes from the nearest to the farthest."""
+    """The run that made the model. `causes` goes from the nearest to the farthest. A client's own run has no line's code."""
 
     id: RunId
     state: str
@@ -123,7 +125,7 @@ class RunSaid(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None
     git_commit: str | None
     git_dirty: bool | None
-    code: Digest
+    code: Digest | None
     environment: Digest | None
     seed: int
     params: dict[str, str]
@@ -161,7 +163,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     approvals: tuple[ApprovalSaid, ...]
     verdict: VerdictSaid | None
     model_version: VersionSaid
-    run: RunSaid
+    run: RunSaid | None
     dataset: DatasetSaid | None
     policy: Digest
     events: tuple[Step, ...]
@@ -193,13 +195,14 @@ class _Looking:
         reader = self._reader
         release = reader.releases.get(record.release)
         version = reader.model_versions.get(release.model_version)
-        run = reader.runs.get(version.run)
+        run = reader.runs.find(version.run) if version.run else None
         data = self._dataset(version.dataset_version)
         verdict = reader.verdicts.find(release.verdict) if release.verdict else None
         approvals = reader.approvals.select({"release": release.id}, order=("created_at",))
         subjects = [
-            node("dataset_version", version.dataset_version), node("run", run.id), node("model_version", version.id),
-            node("verdict", verdict.id if verdict else ""), *(node("approval", row.id) for row in approvals),
+            *([node("dataset_version", version.dataset_version)] if version.dataset_version else []),
+            *([node("run", version.run)] if version.run else []), node("model_version", version.id),
+            *([node("verdict", verdict.id)] if verdict else []), *(node("approval", row.id) for row in approvals),
             node("release", release.id),
         ]  # fmt: skip
         return Why(
@@ -214,9 +217,9 @@ class _Looking:
             ),
             model_version=VersionSaid(
                 id=version.id, model=version.model, number=version.number, digest=version.digest, state=version.state,
-                registered_at=version.created_at,
+                registered_at=version.created_at, run=version.run,
             ),
-            run=self._run(run),
+            run=None if run is None else self._run(run),
             dataset=None if data is None else DatasetSaid(
                 id=data.id, dataset=data.dataset, number=data.number, manifest=data.manifest, rows=data.rows,
                 until=data.data_until, source=data.source,
@@ -232,16 +235,16 @@ class _Looking:
         )  # fmt: skip
 
     def _run(self, row: Run) -> RunSaid:
-        params = self._reader.params.select({"run": row.id}, order=("key",), limit=_PARAMS)
+        params = self._reader.params.of([row.number])[row.number]
         return RunSaid(
             id=row.id, state=row.state, started_by=self._who(row.actor), causes=tuple(self._causes(row.cause)),
             started_at=row.started_at, finished_at=row.finished_at, git_commit=row.git_commit, git_dirty=row.git_dirty,
-            code=row.code, environment=row.environment, seed=row.seed, params={one.key: one.value for one in params},
+            code=row.code, environment=row.environment, seed=row.seed, params=dict(islice(params.items(), _PARAMS)),
             faults=row.faults,
         )  # fmt: skip
 
-    def _dataset(self, manifest: Digest) -> DatasetVersion | None:
-        found = self._reader.dataset_versions.select({"manifest": manifest}, limit=1)
+    def _dataset(self, manifest: Digest | None) -> DatasetVersion | None:
+        found = self._reader.dataset_versions.select({"manifest": manifest}, limit=1) if manifest else None
         return found[0] if found else None
 
     def _causes(self, cause: str) -> Iterator[CauseSaid]:
@@ -317,6 +320,21 @@ def _lines(said: Why) -> Iterator[tuple[str, str]]:
             f"{'passed' if verdict.passed else 'failed'}: {verdict.summary}; evidence {verdict.evidence}",
         )
     yield "policy", said.policy
+    if run is None:
+        yield "run", "unrecorded" if version.run is None else f"{version.run}, which was deleted"
+    else:
+        yield from _run_lines(run)
+    if data:
+        until = f" until {data.until:%Y-%m-%d %H:%M} UTC" if data.until else ""
+        yield (
+            "data",
+            f"{data.dataset}@{data.number}, {data.rows} rows{until}, from {data.source}, {data.manifest}",
+        )
+    else:
+        yield "data", "unrecorded"
+
+
+def _run_lines(run: RunSaid) -> Iterator[tuple[str, str]]:
     yield (
         "run",
         f"{run.id}, started by {run.started_by.name}" + "".join(f" < {cause.text}" for cause in run.causes),
@@ -328,18 +346,12 @@ def _lines(said: Why) -> Iterator[tuple[str, str]]:
         if run.git_commit is None
         else f"git {run.git_commit[:12]}{' (changed)' if run.git_dirty else ''}"
     )
-    yield "code", f"{run.code}, {commit}"
+    yield "code", f"{run.code or 'unrecorded'}, {commit}"
     yield "environment", run.environment or "unrecorded"
     yield (
         "params",
         ", ".join(f"{key}={value}" for key, value in {"seed": str(run.seed), **run.params}.items()),
     )
-    if data:
-        until = f" until {data.until:%Y-%m-%d %H:%M} UTC" if data.until else ""
-        yield (
-            "data",
-            f"{data.dataset}@{data.number}, {data.rows} rows{until}, from {data.source}, {data.manifest}",
-        )
 
 
 __all__ = [

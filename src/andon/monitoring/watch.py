@@ -46,6 +46,8 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
 class Watch:
     """The monitors of one live version. Built anew when another version goes live or the policy changes.
 
+    A version without a profile, which a client registered, has no drift monitor: nothing is known of what it was trained on.
+
     Not safe to share between threads. Two of them over one store write each window once between them.
     """
 
@@ -55,7 +57,9 @@ class Watch:
         self._store = store
         self._blobs = blobs
         self._reference = store.read(lambda reader: _reference(reader, watched.version))
-        self._drift = DriftMonitor(blobs.get(watched.version.profile), policy)
+        profile = watched.version.profile
+        self._drift = None if profile is None else DriftMonitor(blobs.get(profile), policy)
+        self._told = watched.since
         self._done: dict[str, datetime] = {}
         for row in self._written():
             self._take(row)
@@ -76,13 +80,15 @@ class Watch:
             write: how to write; the store's own way by default.
         """
         written = 0
-        policy = self.policy
-        for start, end in self._open("drift", policy.window, until, timedelta(0)):
-            finding = self._drift.judge(
-                self._records(recent, start, end), key=f"{self.watched.version.id}/{start.isoformat()}"
-            )
-            self._write("drift", start, end, self._with_share(finding, recent), actor, at, write)
-            written += 1
+        self._told = until
+        policy, drift = self.policy, self._drift
+        if drift is not None:
+            for start, end in self._open("drift", policy.window, until, timedelta(0)):
+                finding = drift.judge(
+                    self._records(recent, start, end), key=f"{self.watched.version.id}/{start.isoformat()}"
+                )
+                self._write("drift", start, end, self._with_share(finding, recent), actor, at, write)
+                written += 1
         for rule in policy.metrics:
             for start, end in self._open(rule.metric, rule.over, until, policy.label_horizon):
                 records = self._records(recent, start, end)
@@ -96,8 +102,8 @@ class Watch:
     @property
     def judged(self) -> datetime:
         """Domain time up to which every monitor has judged."""
-        monitors = ("drift", *(rule.metric for rule in self.policy.metrics))
-        return min(self._done.get(monitor, self.watched.since) for monitor in monitors)
+        monitors = [rule.metric for rule in self.policy.metrics] + (["drift"] if self._drift else [])
+        return min((self._done.get(monitor, self.watched.since) for monitor in monitors), default=self._told)
 
     def _open(
         self, monitor: str, width: timedelta, until: datetime, lateness: timedelta
@@ -162,7 +168,7 @@ class Watch:
 
     def _take(self, row: MonitorWindow) -> None:
         self._done[row.monitor] = max(row.data_until, self._done.get(row.monitor, row.data_until))
-        if row.monitor == "drift":
+        if row.monitor == "drift" and self._drift is not None:
             self._drift.replay(row)
 
     def _written(self) -> list[MonitorWindow]:
@@ -182,8 +188,11 @@ class Watch:
 
 
 def _reference(reader: Reader, version: ModelVersion) -> Reference | None:
-    """The version's AUC on its own holdout, from its run's metrics."""
-    metrics = reader.metrics.latest([version.run]).get(version.run, {})
+    """The version's AUC on its own holdout, from its run's metrics, when a line measured it."""
+    run = reader.runs.find(version.run) if version.run else None
+    if run is None or run.line is None:
+        return None
+    metrics = reader.metrics.latest([run])[run.number]
     if not {"auc", "auc_low", "auc_high"} <= metrics.keys():
         return None
-    return Reference(value=metrics["auc"], low=metrics["auc_low"], high=metrics["auc_high"])
+    return Reference(value=metrics["auc"].value, low=metrics["auc_low"].value, high=metrics["auc_high"].value)

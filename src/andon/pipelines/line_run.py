@@ -18,10 +18,12 @@ import msgspec
 import polars as pl
 
 from andon.core.canonical import Digest, canonical, digest_bytes
-from andon.core.entities import DatasetVersion, Metric, ModelVersion, Param, Run
+from andon.core.clock import to_us
+from andon.core.entities import DatasetVersion, ModelVersion, Point, Run, owner
 from andon.core.errors import AndonError, ContractBroken, LeaseLost
 from andon.core.events import EventDraft
 from andon.core.ids import Node, node
+from andon.core.lines import line_work
 from andon.core.policy import Policy
 from andon.core.states import RunState, advance
 from andon.data.contracts import Contract, from_toml, infer, to_toml
@@ -103,15 +105,20 @@ def seal_run(
     error: str | None = None,
     outputs: tuple[Node, ...] = (),
 ) -> Run:
-    """End a run: its params, metrics, inputs and outputs get a digest in the ledger."""
-    params = {row.key: row.value for row in tx.params.select({"run": run.id}, order=("key",))}
-    metrics = tx.metrics.latest([run.id]).get(run.id, {})
-    inputs = [node("policy", run.policy), node("code", run.code)]
+    """End a line's run: its params, metrics, inputs and outputs get a digest in the ledger.
+
+    Raises:
+        Invalid: no line made the run.
+    """
+    work = line_work(run)
+    params = tx.params.of([run.number])[run.number]
+    metrics = tx.metrics.latest([run])[run.number]
+    inputs = [node("policy", work.policy), node("code", work.code)]
     inputs += [node("dataset_version", run.dataset_version)] if run.dataset_version else []
     inputs += [node("environment", run.environment)] if run.environment else []
     said = {
         "format": "andon.run/1", "run": run.id, "state": state, "params": params, "seed": run.seed,
-        "metrics": {key: float(value).hex() for key, value in sorted(metrics.items())},
+        "metrics": {key: point.value.hex() for key, point in sorted(metrics.items())},
         "inputs": list(inputs), "outputs": list(outputs),
     }  # fmt: skip
     seal = digest_bytes(canonical(said))
@@ -122,7 +129,9 @@ def seal_run(
         )
     )  # fmt: skip
     advance("run", f"run {run.id}", run.state, state)
-    return tx.runs.change(msgspec.structs.replace(run, state=state, finished_at=at, error=error, seal=seal))
+    return tx.runs.change(
+        msgspec.structs.replace(run, state=state, finished_at=at, error=error, seal=seal, seals=run.seals + 1)
+    )
 
 
 class _LineRun:
@@ -131,8 +140,10 @@ class _LineRun:
     def __init__(self, ws: OpenWorkspace, run: Run, policy: Policy, fence: Fence, scratch: Path) -> None:
         self.ws, self.run, self.policy, self.fence, self.scratch = ws, run, policy, fence, scratch
         self.log = ws.layout.logs / f"run-{run.id}.log"
-        self.code = str(materialise_code(ws.blobs, run.code, scratch / "code"))
-        self.project = Path(ws.store.read(lambda reader: reader.lines.get(run.line)).folder)
+        work = line_work(run)
+        self.line = work.line
+        self.code = str(materialise_code(ws.blobs, work.code, scratch / "code"))
+        self.project = Path(ws.store.read(lambda reader: reader.lines.get(work.line)).folder)
 
     def go(self) -> None:
         frame = self.ingest()
@@ -263,7 +274,7 @@ class _LineRun:
             run = tx.runs.get(self.run.id)
             if run.state != "running":
                 return
-            self._log(tx, judged.metrics, at)
+            self._log(tx, run, judged.metrics, at)
             run = msgspec.structs.replace(run, environment=environment)
             version = register_version(
                 tx, model=self.policy.name, run=run.id, digest=package.digest, dataset_version=dataset.manifest,
@@ -283,7 +294,7 @@ class _LineRun:
             )
             if in_progress(tx, self.policy.release.endpoint) is None:
                 request_release(
-                    tx, endpoint=self.policy.release.endpoint, line=run.line, version=tx.model_versions.get(version.id),
+                    tx, endpoint=self.policy.release.endpoint, line=self.line, version=tx.model_versions.get(version.id),
                     policy=self.policy.digest, run=run.id, strategy=self.policy.release.strategy,
                     approvals_needed=self.policy.release.approvals, cause=node("run", run.id), actor=run.actor, at=at,
                 )  # fmt: skip
@@ -323,15 +334,12 @@ class _LineRun:
         self.fence(tx)
         subject = node("dataset_version", version.manifest)
         open_alert(
-            tx, line=self.run.line, monitor="contract", subject=subject, summary=summary, evidence=version.report or Digest(""),
+            tx, line=self.line, monitor="contract", subject=subject, summary=summary, evidence=version.report or Digest(""),
             actor=self.run.actor, at=self.ws.clock.now(), data_at=self.run.data_at,
         )  # fmt: skip
 
-    def _log(self, tx: Transaction, metrics: Mapping[str, float], at: datetime) -> None:
-        params = {**self.policy.train.params, "seed": self.run.seed}
-        for key, value in params.items():
-            if tx.params.find(f"{self.run.id}/{key}") is None:
-                tx.params.add(Param(id=f"{self.run.id}/{key}", run=self.run.id, key=key, value=str(value)))
-        tx.metrics.log(
-            [Metric(run=self.run.id, key=key, value=value, at=at) for key, value in metrics.items()]
-        )
+    def _log(self, tx: Transaction, run: Run, metrics: Mapping[str, float], at: datetime) -> None:
+        params = {**self.policy.train.params, "seed": run.seed}
+        tx.params.add(owner(run), {key: str(value) for key, value in params.items()})
+        at_ms = to_us(at) // 1000
+        tx.metrics.log(run, [Point(key, value, at_ms) for key, value in metrics.items()])

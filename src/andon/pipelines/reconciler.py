@@ -21,6 +21,7 @@ from andon.core.entities import Cursor, Lease, Line, Release, Rollout, RouteRow,
 from andon.core.errors import LeaseLost, NotFound
 from andon.core.events import EventDraft
 from andon.core.ids import ActorId, ReleaseId, RunId, TriggerId, new_id, node
+from andon.core.lines import line_work
 from andon.core.policy import Policy, parse_policy
 from andon.core.states import advance
 from andon.governance.access import ensure_actor
@@ -51,6 +52,7 @@ from andon.rollout import (
 from andon.store.lease import LeaseKeeper, process_holder
 from andon.store.ports import Reader, Transaction, Where
 from andon.store.predictions import commit_segment
+from andon.tracking.experiments import ensure_experiment
 
 T = TypeVar("T")
 log = logging.getLogger("andon.worker")
@@ -206,15 +208,18 @@ class Reconciler:
 
     def _queue(self, tx: Transaction, line: Line, policy: Policy, trigger: Trigger, commit: Commit) -> Run:
         at = self.ws.clock.now()
+        experiment = ensure_experiment(tx, line.id, self._line_actor(tx, line), at)
+        number = tx.counters.next("run")
         run = Run(
-            id=RunId(new_id("run")), line=line.id, state="queued", cause=node("trigger", trigger.id), actor=trigger.actor,
+            id=RunId(new_id("run")), number=number, experiment=experiment.id, name=f"line-{number}", line=line.id,
+            state="queued", cause=node("trigger", trigger.id), actor=trigger.actor,
             policy=policy.digest, code=line.code, created_at=at, data_at=self._until(line, policy), git_commit=commit.commit,
             git_dirty=commit.dirty, seed=policy.train.seed, faults=trigger.faults,
         )  # fmt: skip
         tx.ledger.append(
             EventDraft(
                 kind="run.created", actor=run.actor, at=at, subject=node("run", run.id), data_at=run.data_at,
-                inputs=(node("trigger", trigger.id), node("policy", run.policy), node("code", run.code)),
+                inputs=(node("trigger", trigger.id), node("policy", policy.digest), node("code", line.code)),
                 facts={"line": line.id, "cause": trigger.kind, "commit": run.git_commit, "dirty": run.git_dirty,
                        "faults": ",".join(run.faults) or None},
             )
@@ -243,7 +248,7 @@ class Reconciler:
     def _begin(self, run: Run) -> None:
         lease = self._lease
         started = self.write(lambda tx: self._start_run(tx, run))
-        policy = parse_policy(self.ws.blobs.get(run.policy).decode())
+        policy = parse_policy(self.ws.blobs.get(line_work(run).policy).decode())
 
         def fence(tx: Transaction) -> None:
             if lease is not None:

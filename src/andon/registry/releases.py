@@ -40,7 +40,7 @@ def request_release(
     line: str,
     version: ModelVersion,
     policy: Digest,
-    run: RunId,
+    run: RunId | None,
     strategy: Literal["direct", "canary"],
     approvals_needed: int,
     cause: Node,
@@ -55,7 +55,7 @@ def request_release(
         line: whose policy rules.
         version: what shall answer.
         policy: digest of the policy that it is judged and rolled out by.
-        run: what made the version.
+        run: what made the version, if that is known.
         strategy, approvals_needed: as the policy says.
         cause: node of what led to the request.
         actor: who asks.
@@ -63,12 +63,14 @@ def request_release(
 
     Raises:
         Conflict: another version is on its way to the endpoint, or this one answers there already; the message names it.
-        Invalid: the version was retired, or the endpoint's name cannot be one.
+        Invalid: the version was retired or deleted, or the endpoint's name cannot be one.
     """
     check_name("endpoint", endpoint)
     what = f"{version.model}/{version.number}"
     if version.state == "retired":
         raise Invalid(f"{what} is retired and cannot be released", hint="release another version")
+    if version.deleted_at is not None:
+        raise Invalid(f"{what} was deleted and cannot be released", hint="release another version")
     if moving := in_progress(tx, endpoint):
         if moving.model_version == version.id:
             return moving
@@ -243,19 +245,29 @@ def authors(reader: Reader, release: Release) -> set[ActorId]:
     And whose code and policy the run carried, since a line starts runs by itself: who changed them last before it, and
     all who did since the run of the version that is live now.
     """
-    run = reader.runs.get(release.run)
     version = reader.model_versions.get(release.model_version)
-    made = reader.runs.get(version.run)
-    return {release.actor, run.actor, version.actor, made.actor} | _changers(reader, made, release.endpoint)
+    runs = [run for run in (_run(reader, release.run), _run(reader, version.run)) if run]
+    changers = _changers(reader, release, _run(reader, version.run))
+    return {release.actor, version.actor, *(run.actor for run in runs)} | changers
 
 
-def _changers(reader: Reader, run: Run, endpoint: str) -> set[ActorId]:
-    live = live_release(reader, endpoint)
-    since = reader.runs.get(live.run).created_at if live else None
+def _run(reader: Reader, ident: RunId | None) -> Run | None:
+    """The run that something says it came from, if there is one and its row was not removed."""
+    return reader.runs.find(ident) if ident else None
+
+
+def _changers(reader: Reader, release: Release, made: Run | None) -> set[ActorId]:
+    """Who changed the line of the run that made the version; of what no line made, the line that it is released by."""
+    line, until = release.line, release.created_at
+    if made is not None and made.line is not None:
+        line, until = made.line, made.created_at
+    live = live_release(reader, release.endpoint)
+    run = _run(reader, live.run) if live else None
+    since = run.created_at if run else live.created_at if live else None
     changes = [
         event
-        for event in reader.ledger.latest(limit=_MOST_CHANGES, subject=node("line", run.line))
-        if event.kind == "line.changed" and event.at <= run.created_at
+        for event in reader.ledger.latest(limit=_MOST_CHANGES, subject=node("line", line))
+        if event.kind == "line.changed" and event.at <= until
     ]
     return {
         event.actor for index, event in enumerate(changes) if index == 0 or since is None or event.at > since

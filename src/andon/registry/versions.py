@@ -13,41 +13,44 @@ from andon.core.events import EventDraft
 from andon.core.ids import ActorId, ModelVersionId, RunId, VerdictId, check_name, new_id, node
 from andon.core.states import advance
 from andon.registry.gates import Judgement
-from andon.store.ports import Transaction
+from andon.registry.models import ensure_model
+from andon.store.ports import Transaction, Where
 
 
 def register_version(
     tx: Transaction,
     *,
     model: str,
-    run: RunId,
     digest: Digest,
-    dataset_version: Digest,
-    profile: Digest,
-    data_from: datetime | None,
-    data_until: datetime | None,
     actor: ActorId,
     at: datetime,
+    run: RunId | None = None,
+    dataset_version: Digest | None = None,
+    profile: Digest | None = None,
+    data_from: datetime | None = None,
+    data_until: datetime | None = None,
 ) -> ModelVersion:
-    """Make a run's package the next version of a model. The same package from the same run again is the same version.
+    """Make a package the next version of a model. The same package from the same run again is the same version.
 
     Args:
         tx: the transaction in which the run ends.
-        model: name of the model; its versions count from 1.
-        run: what made it.
+        model: name of the model; its versions count from 1. A model of a new name is registered first.
         digest: the package's manifest, which is what the version is.
-        dataset_version, profile: what it was trained on, and what its monitors compare with.
-        data_from, data_until: domain time of the training rows, [from, until).
         actor: who is on record for it.
         at: wall time.
+        run: what made it, if that is known; without one every call makes a version.
+        dataset_version, profile: what it was trained on, and what its monitors compare with.
+        data_from, data_until: domain time of the training rows, [from, until).
 
     Raises:
         Invalid: the model's name cannot be one.
     """
     check_name("model", model)
-    known = tx.model_versions.select({"model": model, "run": run, "digest": digest}, limit=1)
+    same: dict[str, Where] = {"model": model, "run": run, "digest": digest, "deleted_at": None}
+    known = tx.model_versions.select(same, limit=1) if run else []
     if known:
         return known[0]
+    ensure_model(tx, model, actor, at)
     newest = tx.model_versions.select({"model": model}, order=("-number",), limit=1)
     version = tx.model_versions.add(
         ModelVersion(
@@ -59,7 +62,11 @@ def register_version(
     tx.ledger.append(
         EventDraft(
             kind="model_version.registered", actor=actor, at=at, subject=node("model_version", version.id),
-            inputs=(node("run", run), node("dataset_version", dataset_version)), data_at=data_until,
+            inputs=(
+                *([node("run", run)] if run else []),
+                *([node("dataset_version", dataset_version)] if dataset_version else []),
+            ),
+            data_at=data_until,
             facts={"model": model, "number": version.number, "digest": digest, "profile": profile},
         )
     )  # fmt: skip

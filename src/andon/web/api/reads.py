@@ -134,8 +134,9 @@ def run(call: Call) -> RunDetail:
 
     def work(reader: Reader) -> RunDetail:
         found = reader.runs.get(ident)
-        params = {row.key: row.value for row in reader.params.select({"run": ident}, order=("key",))}
-        return RunDetail(found, params, reader.metrics.latest([ident]).get(ident, {}))
+        newest = reader.metrics.latest([found])[found.number]
+        values = {key: point.value for key, point in newest.items()}
+        return RunDetail(found, reader.params.of([found.number])[found.number], values)
 
     return call.state.ws.store.read(work)
 

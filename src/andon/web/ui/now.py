@@ -273,7 +273,7 @@ def _last_change(reader: Reader, names: Names, endpoint: str) -> LastChange | No
 
 def _why(reader: Reader, release: Release) -> str:
     """What started the run that the release came from."""
-    run = reader.runs.find(release.run)
+    run = reader.runs.find(release.run) if release.run else None
     trigger = reader.triggers.find(run.cause.removeprefix("trigger:")) if run else None
     return REASONS[trigger.kind] if trigger else ""
 
@@ -307,7 +307,8 @@ def _run(run: Run, reader: Reader, names: Names) -> RunView:
     trigger = reader.triggers.find(run.cause.removeprefix("trigger:"))
     tone, result = _outcome(run, reader)
     return RunView(
-        id=run.id, label=short(run.id), line=run.line, state=run.state, tone=tone, who=names.actor(run.actor),
+        id=run.id, label=short(run.id), line=run.line or names.node(node("experiment", run.experiment)),
+        state=run.state, tone=tone, who=names.actor(run.actor),
         why=REASONS[trigger.kind] if trigger else "of unknown cause", result=result,
         at=run.finished_at or run.started_at or run.created_at,
     )  # fmt: skip
@@ -318,8 +319,8 @@ def _outcome(run: Run, reader: Reader) -> tuple[Level, str]:
     if run.model_version is None:
         return _RUN_TONES[run.state], run.error or ""
     version = reader.model_versions.get(run.model_version)
-    auc = reader.metrics.latest([run.id]).get(run.id, {}).get("auc")
-    made = f"{version.model} v{version.number}" + (f", AUC {auc:.3f}" if auc is not None else "")
+    auc = reader.metrics.latest([run])[run.number].get("auc")
+    made = f"{version.model} v{version.number}" + (f", AUC {auc.value:.3f}" if auc is not None else "")
     if version.rejected_because:
         return "watch", f"{made}; rejected: {version.rejected_because}"
     return _RUN_TONES[run.state], f"{made}; {version.state}"
