@@ -21,11 +21,26 @@ from starlette.applications import Starlette
 from andon.core.errors import AndonError, PortInUse
 from andon.core.workspace import Layout, settings_from
 from andon.pipelines.workspace import OpenWorkspace
+from andon.serving.connection import Connection
 from andon.web.app import create_app
 from andon.web.state import State
 
 GRACE_S = 3
-HEADER_LIMIT = 64 * 1024
+HEADERS_S = 30.0
+
+
+class ControlConnection(Connection):
+    """A connection that remembers who its other end belongs to, once that has been asked."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client came."""
+        self._peer: list[bool] = []
+        super().connection_made(transport)
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        self.scope["andon.peer"] = self._peer  # type: ignore[typeddict-unknown-key]
 
 
 class Server(uvicorn.Server):
@@ -44,6 +59,14 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._state.close)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Now and then, clients that do not get on with their request are let go."""
+        if counter % 5 == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.sweep(asyncio.get_running_loop().time(), HEADERS_S)
+        return await super().on_tick(counter)
 
     def stop_when_closed(self, descriptor: int) -> None:
         """Stop when the other end of a pipe is closed: the process that started this one is gone."""
@@ -81,9 +104,8 @@ def listen(host: str, port: int) -> socket.socket:
 def configure(app: Starlette) -> uvicorn.Config:
     """How uvicorn serves the application: bounded headers, no proxy headers believed, and an end to every wait."""
     return uvicorn.Config(
-        app, loop="auto", http="h11", ws="none", lifespan="on", log_config=None, access_log=False, server_header=False,
-        proxy_headers=False, timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=30,
-        h11_max_incomplete_event_size=HEADER_LIMIT,
+        app, loop="auto", http=ControlConnection, ws="none", lifespan="on", log_config=None, access_log=False,
+        server_header=False, proxy_headers=False, timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=30,
     )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from andon.web.api import actions, reads
 from andon.web.door import Door
 from andon.web.endpoints import Call, Endpoint, routes
 from andon.web.errors import respond
+from andon.web.mlflow.surface import surface
+from andon.web.mlflow.wire import Wire
 from andon.web.state import State
 
 
@@ -51,6 +53,7 @@ def create_app(ws: OpenWorkspace, *, endpoints: Sequence[Endpoint] | None = None
         Forbidden: the token file can be read by others.
     """
     state = State(ws)
+    mlflow = Wire(state, surface())
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -60,7 +63,7 @@ def create_app(ws: OpenWorkspace, *, endpoints: Sequence[Endpoint] | None = None
     app = Starlette(
         routes=routes(state, table() if endpoints is None else endpoints),
         middleware=[
-            Middleware(Door, state=state, hosts=(ws.settings.host,)),
+            Middleware(Door, state=state, mlflow=mlflow, hosts=(ws.settings.host,)),
             Middleware(GZipMiddleware, minimum_size=1024),
         ],
         exception_handlers={HTTPException: _nothing_there},

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from andon.core.errors import Forbidden, Invalid, Unauthenticated
@@ -18,6 +18,7 @@ from andon.core.ids import uuid7
 from andon.core.workspace import LOOPBACK
 from andon.web.endpoints import OPEN_PATHS
 from andon.web.errors import respond
+from andon.web.mlflow import wire
 from andon.web.state import State, Visit
 
 SAFE = frozenset({"GET", "HEAD"})
@@ -32,15 +33,17 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
 }
+_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::\d{1,5})?\Z")
 _OPEN = tuple(path.partition("{")[0] for path in OPEN_PATHS)
 
 
 class Door:
-    """ASGI middleware around the router."""
+    """ASGI middleware around the router, and around the MLflow wire, which it sends what is addressed to it."""
 
-    def __init__(self, app: ASGIApp, state: State, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, state: State, mlflow: ASGIApp, hosts: Iterable[str] = ()) -> None:
         self.app = app
+        self.mlflow = mlflow
         self.state = state
         self.hosts = frozenset({*LOOPBACK, *hosts})
 
@@ -58,27 +61,36 @@ class Door:
 
         async def signed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
-                headers["X-Request-Id"] = visit.request_id
-                headers.setdefault("Cache-Control", "no-store")
+                headers = message["headers"] = list(message.get("headers", ()))
+                headers += _RAW_HEADERS
+                headers.append((b"x-request-id", visit.request_id.encode()))
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"no-store"))
             await send(message)
 
+        is_wire = wire.owns(scope["path"])
         try:
-            self._check(request, visit)
+            self._check(request, visit, is_wire=is_wire)
         except (Forbidden, Invalid, Unauthenticated) as error:
-            await respond(request, error, visit.request_id)(scope, receive, signed)
+            answer = respond(request, error, visit.request_id)
+            if is_wire:
+                status, body = wire.problem(error, visit.request_id)
+                answer = Response(body, status, {"content-type": "application/json"})
+            await answer(scope, receive, signed)
             return
-        await self.app(scope, receive, signed)
+        await (self.mlflow if is_wire else self.app)(scope, receive, signed)
 
-    def _check(self, request: Request, visit: Visit) -> None:
+    def _check(self, request: Request, visit: Visit, *, is_wire: bool) -> None:
         check_host(request.headers.getlist("host"), self.hosts)
         try:
-            visit.principal, visit.session = self.state.authenticate(request.headers, request.cookies)
+            if is_wire:
+                visit.principal = self.state.authenticate_client(request)
+            else:
+                visit.principal, visit.session = self.state.authenticate(request.headers, request.cookies)
         except Unauthenticated:
             if not is_open(request.url.path):
                 raise
-        if request.method not in SAFE:
+        if is_wire or request.method not in SAFE:
             check_origin(request, by_cookie=visit.session is not None)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import logging
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 import msgspec
+from starlette.requests import Request
 
 from andon.core.errors import AndonError, Forbidden, Unauthenticated, Unavailable
 from andon.core.events import EventDraft
@@ -24,6 +27,7 @@ from andon.governance.access import (
 from andon.pipelines.workspace import OpenWorkspace
 from andon.web.feed import Feed
 from andon.web.notices import Notices
+from andon.web.peer import peer_uid
 from andon.web.traffic import Traffic
 
 log = logging.getLogger("andon.web")
@@ -75,6 +79,41 @@ class State:
             )
         return session.principal, session
 
+    def authenticate_client(self, request: Request) -> Principal:
+        """Who a request of an MLflow client comes from: the holder of the token, sent as bearer or as basic password, or,
+        without one, the user who runs this workspace, when the kernel says that the connection is theirs.
+
+        Raises:
+            Unauthenticated: neither.
+        """
+        given = request.headers.get("authorization")
+        if given is not None:
+            scheme, _, secret = given.partition(" ")
+            if scheme.lower() == "basic":
+                secret = _password(secret)
+            if scheme.lower() in ("bearer", "basic") and same(secret.strip(), self.token):
+                return self.owner
+            raise Unauthenticated("the token is not this workspace's", hint="it is in .andon/keys/token")
+        if self._is_own(request):
+            return self.owner
+        raise Unauthenticated(
+            "this needs the workspace's token",
+            hint="set MLFLOW_TRACKING_TOKEN to what is in .andon/keys/token, or MLFLOW_TRACKING_PASSWORD with any user name",
+        )
+
+    def _is_own(self, request: Request) -> bool:
+        """Whether a connection without a token is of the user who runs this process; asked once for each connection."""
+        scope = request.scope
+        known: list[bool] = scope.get("andon.peer", [])
+        if not known:
+            client, server = scope.get("client"), scope.get("server")
+            known.append(
+                client is not None
+                and server is not None
+                and peer_uid(tuple(client), tuple(server)) == os.geteuid()
+            )
+        return known[0]
+
     def permit(self, principal: Principal, permission: Permission, path: str) -> None:
         """Let through, or refuse and put the attempt on record.
 
@@ -99,6 +138,14 @@ class State:
     def close(self) -> None:
         """End all streams, so that the process can."""
         self.feed.close()
+
+
+def _password(credentials: str) -> str:
+    """The password of basic credentials; the user name in them is anybody's claim."""
+    try:
+        return base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 class Streams:

@@ -1,0 +1,7 @@
+"""Artifacts over the MLflow wire."""
+
+from __future__ import annotations
+
+from andon.web.mlflow.wire import WireEndpoint
+
+ENDPOINTS: tuple[WireEndpoint, ...] = ()

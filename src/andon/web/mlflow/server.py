@@ -1,0 +1,37 @@
+"""What clients ask the server about itself."""
+
+from __future__ import annotations
+
+from starlette.responses import PlainTextResponse, Response
+
+from andon.governance.access import Permission
+from andon.web.mlflow.wire import Ask, WireEndpoint
+
+VERSION = "3.18.0"
+"""The MLflow whose interface this is: clients compare it with their own."""
+
+
+def version(_: Ask) -> Response:
+    return PlainTextResponse(VERSION)
+
+
+def server_info(_: Ask) -> dict[str, object]:
+    return {
+        "store_type": "SqlStore",
+        "workspaces_enabled": False,
+        "multipart_upload_enabled": False,
+        "presigned_upload_enabled": False,
+        "presigned_download_enabled": False,
+    }
+
+
+ENDPOINTS = (
+    WireEndpoint(
+        method="GET", path="/version", root="", permission=Permission.READ, read=version,
+        summary="The version of MLflow's interface.",
+    ),
+    WireEndpoint(
+        method="GET", path="/server-info", root="/api/3.0/mlflow", permission=Permission.READ, read=server_info,
+        summary="What the server can do.",
+    ),
+)  # fmt: skip
