@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from msgspec.structs import replace
+
 from andon.core.canonical import Digest, digest_bytes
 from andon.core.entities import (
     Actor,
     Alert,
+    Alias,
     Approval,
+    Artifact,
     Cursor,
     DatasetVersion,
     Entity,
+    Experiment,
     Feedback,
     Line,
+    LoggedModel,
+    Model,
     ModelVersion,
     MonitorWindow,
-    Param,
     Personal,
     Release,
     Rollout,
     RouteRow,
     Run,
+    RunInput,
+    RunModel,
     Segment,
     Trigger,
     Verdict,
@@ -32,6 +40,8 @@ from andon.core.ids import (
     ActorId,
     AlertId,
     ApprovalId,
+    ExperimentId,
+    LoggedModelId,
     ModelVersionId,
     OverrideId,
     PredictionId,
@@ -50,7 +60,9 @@ ANN = ActorId("act_ann")
 LINE = "churn"
 COLLECTIONS: dict[type[Entity], str] = {
     Workspace: "workspaces", Actor: "actors", Personal: "personal", Line: "lines",
-    DatasetVersion: "dataset_versions", Run: "runs", Param: "params", ModelVersion: "model_versions",
+    DatasetVersion: "dataset_versions", Experiment: "experiments", Run: "runs", RunInput: "run_inputs",
+    LoggedModel: "logged_models", RunModel: "run_models", Artifact: "artifacts", Model: "models", Alias: "aliases",
+    ModelVersion: "model_versions",
     Verdict: "verdicts", Approval: "approvals", Release: "releases", Rollout: "rollouts", RouteRow: "routes",
     MonitorWindow: "monitor_windows", Alert: "alerts", Trigger: "triggers", Segment: "segments",
     Feedback: "feedback", Cursor: "cursors",
@@ -99,12 +111,51 @@ def line(name: str = LINE) -> Line:
     )
 
 
+def experiment(number: int = 1, name: str = LINE) -> Experiment:
+    """An experiment; number 0 is there in every workspace."""
+    return Experiment(
+        id=ExperimentId(str(number)), number=number, name=name, actor=ANN, created_at=AT, changed_at=AT
+    )
+
+
 def run(ident: str, *, on: str = LINE, minutes: float = 0, finished: float | None = None) -> Run:
-    """A run that was queued some minutes after `AT`."""
+    """A line's run that was queued some minutes after `AT`, in the experiment that every workspace has."""
     return Run(
-        id=RunId(ident), line=on, state="queued", cause="trigger:tr_1", actor=ANN, policy=digest("policy"),
-        code=digest("code"), created_at=later(minutes), finished_at=None if finished is None else later(finished),
+        id=RunId(ident), number=short_number(ident), experiment=ExperimentId("0"), line=on, state="queued",
+        cause="trigger:tr_1", actor=ANN, policy=digest("policy"), code=digest("code"), created_at=later(minutes),
+        finished_at=None if finished is None else later(finished),
     )  # fmt: skip
+
+
+def tracked_run(ident: str, *, number: int | None = None, within: str = "0", minutes: float = 0) -> Run:
+    """A run that a client began some minutes after `AT`."""
+    return Run(
+        id=RunId(ident), number=number or short_number(ident), experiment=ExperimentId(within), state="running",
+        cause="actor:act_ann", actor=ANN, created_at=later(minutes), started_at=later(minutes),
+    )  # fmt: skip
+
+
+def short_number(ident: str) -> int:
+    """A short number for an id, the same each time."""
+    return int(digest(ident)[-12:], 16)
+
+
+def model(name: str = LINE) -> Model:
+    """A registered model."""
+    return Model(id=name, actor=ANN, created_at=AT, changed_at=AT)
+
+
+def logged_model(ident: str = "m-1", *, within: str = "0") -> LoggedModel:
+    """A model that a client began to save."""
+    return LoggedModel(
+        id=LoggedModelId(ident), experiment=ExperimentId(within), name="forest", state="pending", actor=ANN,
+        created_at=AT, changed_at=AT,
+    )  # fmt: skip
+
+
+def artifact(path: str) -> Artifact:
+    """A file that a client keeps."""
+    return Artifact(id=path, digest=digest(path), size_bytes=len(path), actor=ANN, changed_at=AT)
 
 
 def model_version(ident: str = "mv_1", number: int = 1, *, made_by: str = "r1") -> ModelVersion:
@@ -174,8 +225,19 @@ def world() -> list[Entity]:
         actor(), Personal(id="actor:act_ann", subject="actor:act_ann", salt="s", text="Ann Böll\n\"quoted\" 😀"),
         line(), line("fraud"),
         dataset_version(), _dataset_version_in_full(),
-        run("r1"), _run_in_full(), Param(id="r1/depth", run=RunId("r1"), key="depth", value="6"),
-        model_version(), model_version("mv_2", 2, made_by="r2"),
+        experiment(), _experiment_in_full(),
+        run("r1"), _run_in_full(), _tracked_run_in_full(),
+        RunInput(
+            id=digest("input"), run=RunId("r3"), experiment=ExperimentId("1"), name="customers", digest="ab12",
+            source_type="local", source="customers.csv", created_at=AT,
+        ),
+        _run_input_in_full(),
+        logged_model(), _logged_model_in_full(),
+        RunModel(id="r3/output/m-2", run=RunId("r3"), model=LoggedModelId("m-2"), direction="output", created_at=AT, step=4),
+        artifact("1/r3/artifacts/model/MLmodel"),
+        model(), Model(id="fraud % _ \\ é", actor=ANN, created_at=AT, changed_at=later(1), description="a\nb"),
+        Alias(id="churn/champion", model=LINE, alias="champion", number=2, actor=ANN, changed_at=AT),
+        model_version(), model_version("mv_2", 2, made_by="r2"), _model_version_in_full(),
         Verdict(
             id=VerdictId("vd_1"), model_version=ModelVersionId("mv_2"), version_digest=digest("mv_2"), endpoint=LINE,
             policy=digest("policy"), passed=True, evidence=digest("evidence"), summary="2 of 2 gates passed",
@@ -231,6 +293,45 @@ def _run_in_full() -> Run:
         code=digest("code"), created_at=later(10), data_at=later(11), dataset_version=digest("data"),
         environment=digest("environment"), git_commit="0" * 40, git_dirty=True, seed=-(2**62), faults=("a", "b"), fence=3,
         started_at=later(12), finished_at=later(13), model_version=ModelVersionId("mv_2"), error="", seal=digest("seal"),
+        seals=1, number=2, experiment=ExperimentId("1"), name="line-2",
+    )  # fmt: skip
+
+
+def _experiment_in_full() -> Experiment:
+    return Experiment(
+        id=ExperimentId("2"), number=2, name="a/b % _ \\ é", actor=ANN, created_at=AT, changed_at=later(1),
+        artifact_location="s3://bucket/a b", deleted_at=later(2),
+    )  # fmt: skip
+
+
+def _tracked_run_in_full() -> Run:
+    return replace(
+        tracked_run("r3", number=3, within="1"), state="killed", name="bold-owl-12", claimed_user="Bob",
+        finished_at=later(1), deleted_at=later(2),
+    )  # fmt: skip
+
+
+def _run_input_in_full() -> RunInput:
+    return RunInput(
+        id=digest("input 2"), run=RunId("r3"), experiment=ExperimentId("1"), name="customers", digest="cd34",
+        source_type="http", source='{"url": "http://x/y"}', created_at=AT, context="training", schema="{}", profile="{}",
+        tags={"mlflow.data.context": "training", "é": ""},
+    )  # fmt: skip
+
+
+def _logged_model_in_full() -> LoggedModel:
+    return replace(
+        logged_model("m-2", within="1"), state="failed", run=RunId("r3"), model_type="agent", state_message="no room",
+        deleted_at=later(3),
+    )  # fmt: skip
+
+
+def _model_version_in_full() -> ModelVersion:
+    return ModelVersion(
+        id=ModelVersionId("mv_3"), model=LINE, number=3, digest=digest("mv_3"), state="candidate", actor=ANN,
+        created_at=AT, source="models:/m-2", logged_model=LoggedModelId("m-2"), held=False, stage="Production",
+        description="", claimed_user="Bob", changed_at=later(1), deleted_at=later(2), data_from=AT, data_until=later(3),
+        rejected_because="auc",
     )  # fmt: skip
 
 

@@ -22,7 +22,6 @@ from andon.core.entities import (
     DatasetVersion,
     Line,
     ModelVersion,
-    Param,
     Personal,
     Release,
     Rollout,
@@ -30,6 +29,7 @@ from andon.core.entities import (
     Run,
     Trigger,
     Verdict,
+    owner,
 )
 from andon.core.events import EventDraft, Fact
 from andon.core.ids import (
@@ -46,7 +46,9 @@ from andon.core.ids import (
     node,
 )
 from andon.core.routes import GENERATION_STEP
+from andon.registry.models import ensure_model
 from andon.store.ports import Blobs, Store, Transaction
+from andon.tracking.experiments import ensure_experiment
 
 LINE = "delays"
 DATASET = "flights"
@@ -226,12 +228,14 @@ class _Seeding:
             outputs=(node("model_version", made.model_version),),
             state="finished",
         )
-        tx.runs.add(
+        experiment = ensure_experiment(tx, LINE, self.line_actor, created)
+        run_row = tx.runs.add(
             Run(
-                id=made.run, line=LINE, state="finished", cause=trigger, actor=by, policy=self.policy, code=self.code,
-                created_at=created, dataset_version=made.dataset, environment=self.environment, git_commit="c" * 40,
-                git_dirty=False, seed=7, fence=1, started_at=started, finished_at=sealed, model_version=made.model_version,
-                seal=_digest(f"run {made.number}"),
+                id=made.run, number=tx.counters.next("run"), experiment=experiment.id, name=f"line-{made.number}", line=LINE,
+                state="finished", cause=trigger, actor=by, policy=self.policy, code=self.code, created_at=created,
+                dataset_version=made.dataset, environment=self.environment, git_commit="c" * 40, git_dirty=False, seed=7,
+                fence=1, started_at=started, finished_at=sealed, model_version=made.model_version,
+                seal=_digest(f"run {made.number}"), seals=1,
             )
         )  # fmt: skip
         tx.triggers.add(
@@ -240,7 +244,7 @@ class _Seeding:
                 created_at=fired, run=made.run,
             )
         )  # fmt: skip
-        tx.params.add(Param(id=f"{made.run}/num_leaves", run=made.run, key="num_leaves", value="31"))
+        tx.params.add(owner(run_row), {"num_leaves": "31"})
 
     def _alert(self, tx: Transaction, made: Generation, ident: AlertId, subject: Node) -> None:
         at = self.say(tx, "alert.opened", node("alert", ident), subject, node("line", LINE), monitor="drift")
@@ -253,6 +257,7 @@ class _Seeding:
 
     def _judge(self, tx: Transaction, made: Generation) -> None:
         version, verdict = node("model_version", made.model_version), node("verdict", made.verdict)
+        ensure_model(tx, LINE, self.line_actor, self.at)
         at = self.say(
             tx,
             "model_version.registered",

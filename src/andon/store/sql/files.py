@@ -22,16 +22,16 @@ class SqlFiles:
     ) -> list[tuple[str, Artifact | None]]:
         start = f"{folder}/" if folder else ""
         found: list[tuple[str, Artifact | None]] = []
-        place = start + after
-        if after and self.under(place, limit=1):
-            place = _end(place)
+        beyond = start + after < _PATH
+        if after and self.under(start + after, limit=1):
+            beyond = _end(start + after) <= _PATH
         while len(found) < limit:
-            row = self._next(place, start)
+            row = self._next(beyond, start)
             if row is None:
                 break
             name, slash, _ = row.id.removeprefix(start).partition("/")
             found.append((name, None if slash else row))
-            place = _end(start + name) if slash else row.id
+            beyond = _end(start + name) <= _PATH if slash else row.id < _PATH
         return found
 
     def under(self, folder: str, *, after: str = "", limit: int = 1000) -> list[Artifact]:
@@ -46,8 +46,8 @@ class SqlFiles:
         statement = delete(artifacts).where(*_within(f"{folder}/" if folder else ""))
         return self._session.connection.execute(statement).rowcount
 
-    def _next(self, place: str, start: str) -> Artifact | None:
-        statement = select(artifacts).where(*_within(start), place < _PATH).order_by(_PATH).limit(1)
+    def _next(self, beyond: ColumnElement[bool], start: str) -> Artifact | None:
+        statement = select(artifacts).where(*_within(start), beyond).order_by(_PATH).limit(1)
         row = self._session.connection.execute(statement).one_or_none()
         return None if row is None else Artifact(**row._mapping)
 
@@ -58,5 +58,5 @@ def _within(start: str) -> list[ColumnElement[bool]]:
 
 
 def _end(folder: str) -> str:
-    """What no path in a folder reaches: `0` is the character after the slash."""
+    """What no path in a folder reaches, and a file beside it may be called: `0` is the character after the slash."""
     return folder + "0"

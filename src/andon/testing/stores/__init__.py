@@ -8,6 +8,8 @@
 `place` is an empty workspace that can be opened by several processes; anything picklable with `open() -> Store` will do.
 """
 
+from andon.testing.stores.folders import CounterChecks, FolderChecks
+from andon.testing.stores.labels import LabelChecks
 from andon.testing.stores.leases import LeaseChecks
 from andon.testing.stores.ledger import LedgerChecks
 from andon.testing.stores.metrics import MetricChecks
@@ -21,6 +23,7 @@ __all__ = ["Openable", "Place", "StoreConformance"]
 
 
 class StoreConformance(
-    NounChecks, SelectChecks, MetricChecks, LedgerChecks, LeaseChecks, TransactionChecks, ProcessChecks
-):
+    NounChecks, SelectChecks, MetricChecks, LabelChecks, FolderChecks, CounterChecks, LedgerChecks, LeaseChecks,
+    TransactionChecks, ProcessChecks,
+):  # fmt: skip
     """All checks. A subclass gives the fixture `place`."""

@@ -9,8 +9,9 @@ from datetime import datetime
 import msgspec
 import pytest
 
-from andon.core.entities import Cursor, Entity, MonitorWindow
+from andon.core.entities import Cursor, Entity, MonitorWindow, RunModel
 from andon.core.errors import AlreadyExists, Conflict, Invalid, NotFound
+from andon.core.ids import LoggedModelId, RunId
 from andon.store.ports import Store, Transaction
 from andon.testing import rows
 from andon.testing.stores.place import StoreChecks, put
@@ -32,7 +33,9 @@ class NounChecks(StoreChecks):
 
         expected = {kind: sum(type(row) is kind for row in WORLD) for kind in rows.COLLECTIONS}
         expected |= {
-            kind: expected[kind] + 1 for kind in rows.COLLECTIONS if kind.__name__ in ("Workspace", "Actor")
+            kind: expected[kind] + 1
+            for kind in rows.COLLECTIONS
+            if kind.__name__ in ("Workspace", "Actor", "Experiment")
         }
         assert counts == expected
 
@@ -55,6 +58,8 @@ class NounChecks(StoreChecks):
             (rows.model_version("mv_9", 1), "model 'churn' and number 1 is taken"),
             (rows.dataset_version(1, "other"), "dataset 'customers' and number 1 is taken"),
             (replace(rows.dataset_version(3), id="another"), "dataset 'customers' and manifest"),
+            (rows.experiment(9, "a/b % _ \\ é"), "is taken, and that is experiment '2'"),
+            (rows.tracked_run("r9", number=3), "number 3 is taken, and that is run 'r3'"),
             (
                 rows.release("rel_9"),
                 "an endpoint has one release in progress at most, and that is release 'rel_1'",
@@ -127,10 +132,23 @@ class NounChecks(StoreChecks):
         ("row", "named"),
         [
             (rows.run("r9", on="nowhere"), "refers to line 'nowhere', which is not in lines"),
-            (rows.model_version("mv_9", 9, made_by="r9"), "refers to run 'r9', which is not in runs"),
+            (
+                replace(rows.run("r9"), experiment="9"),
+                "refers to experiment '9', which is not in experiments",
+            ),
+            (
+                replace(rows.model_version("mv_9", 9), model="x"),
+                "refers to model 'x', which is not in models",
+            ),
+            (
+                RunModel(
+                    id="x", run=RunId("r9"), model=LoggedModelId("m-1"), direction="input", created_at=rows.AT
+                ),
+                "refers to run 'r9', which is not in runs",
+            ),
             (rows.release("rel_9", endpoint="x", version="mv_9"), "refers to model_version 'mv_9'"),
         ],
-        ids=["line", "run", "model version"],
+        ids=["line", "experiment", "model", "run", "model version"],
     )
     def test_a_row_that_refers_to_nothing_is_refused(self, full: Store, row: Entity, named: str) -> None:
         with pytest.raises(NotFound) as error:
@@ -148,25 +166,28 @@ class NounChecks(StoreChecks):
 
         assert full.read(lambda view: view.feedback.count()) == 0
 
-    def test_params_go_with_their_run(self, full: Store) -> None:
-        def forget(tx: Transaction) -> None:
-            put_aside = (
-                "routes",
-                "rollouts",
-                "approvals",
-                "releases",
-                "verdicts",
-                "monitor_windows",
-                "model_versions",
-            )
-            for name in put_aside:
-                for row in getattr(tx, name).select():
-                    getattr(tx, name).remove(row.id)
-            tx.runs.remove("r1")
+    def test_what_only_a_run_has_goes_with_it_and_what_it_made_stays(self, full: Store) -> None:
+        for ident in ("r3", "r1"):
+            full.write(lambda tx, ident=ident: tx.runs.remove(ident))  # type: ignore[misc]
 
-        full.write(forget)
+        left = full.read(
+            lambda view: (view.run_inputs.count(), view.run_models.count(), view.logged_models.get("m-2").run)
+        )
+        assert left == (0, 0, "r3")
+        assert full.read(lambda view: view.model_versions.get("mv_1").run) == "r1"
 
-        assert full.read(lambda view: view.params.select()) == []
+    def test_a_logged_model_that_goes_leaves_no_link(self, full: Store) -> None:
+        full.write(lambda tx: tx.logged_models.remove("m-2"))
+
+        assert full.read(lambda view: (view.run_models.count(), view.runs.get("r3").id)) == (0, "r3")
+
+    def test_an_experiment_goes_after_its_runs(self, full: Store) -> None:
+        with pytest.raises(Conflict, match="experiment '1' is still referred to"):
+            full.write(lambda tx: tx.experiments.remove("1"))
+
+        full.write(lambda tx: tx.experiments.remove("2"))
+
+        assert full.read(lambda view: view.experiments.find("2")) is None
 
     def test_a_refusal_that_is_caught_does_not_spoil_the_transaction(self, full: Store) -> None:
         def work(tx: Transaction) -> str:

@@ -87,10 +87,11 @@ class TransactionChecks(StoreChecks):
             lambda view: view.actors.remove("act_andon"),
             lambda view: view.actors.change(view.actors.get("act_andon")),
             lambda view: view.leases.take("loop", "me", seen=None),
-            lambda view: view.metrics.log([]),
+            lambda view: view.metrics.log(rows.run("r1"), []),
+            lambda view: view.metrics.log_of_models([], []),
             lambda view: view.ledger.append(rows.draft()),
         ],
-        ids=["add", "remove", "change", "lease", "metric", "event"],
+        ids=["add", "remove", "change", "lease", "metric", "metric of a model", "event"],
     )
     def test_a_view_changes_nothing(self, store: Store, change: Callable[[Reader], object]) -> None:
         with pytest.raises(Invalid, match=r"use Store\.write"):
