@@ -222,15 +222,13 @@ def filled(server: Server, count: int) -> str:
     if server.name == NULL:
         return "1"
     if count not in server.filled:
-        begin = time.monotonic()
+        begin, lane = time.monotonic(), Lane(server.url)
+        server.filled[count] = experiment = new_experiment(lane)
         if server.name == OURS:
-            server.filled[count] = fill.server(server.url, count)
+            new_run(lane, experiment)
+            fill.andon(server.database or str(server.folder / ".andon/andon.db"), experiment, count)
         else:
-            server.filled[count] = experiment = new_experiment(Lane(server.url))
-            if server.database:
-                fill.postgres(server.database, experiment, count)
-            else:
-                fill.sqlite(str(server.folder / "mlflow.db"), experiment, count)
+            fill.mlflow(server.database or str(server.folder / "mlflow.db"), experiment, count)
         print(f"  {server.name}: {count} runs put in {time.monotonic() - begin:.0f} s", file=sys.stderr)
     return server.filled[count]
 
