@@ -35,6 +35,9 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "backup": ("andon.cli.safety:backup", "Write a consistent backup."),
     "restore": ("andon.cli.safety:restore", "Bring a backup back into an empty workspace."),
 }
+_SERVE: Mapping[str, tuple[str, str]] = {
+    "control": ("andon.cli.serve:control", "API, pages and the MLflow wire, without gateway and worker.")
+}
 _AUDIT: Mapping[str, tuple[str, str]] = {
     "verify": ("andon.cli.answers:verify", "Check every event of the ledger.")
 }
@@ -70,4 +73,7 @@ class Lazy(click.Group):
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 main = Lazy(_COMMANDS, name="andon", help=_HELP, context_settings=_CONTEXT)
 main.add_command(Lazy(_AUDIT, name="audit", help="Check the ledger.", context_settings=_CONTEXT))
+main.add_command(
+    Lazy(_SERVE, name="serve", help="Start one process of a workspace by itself.", context_settings=_CONTEXT)
+)
 click.version_option(package_name="andon")(main)
