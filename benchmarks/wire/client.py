@@ -207,6 +207,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     mlflow = importlib.import_module("mlflow")
     importlib.import_module("mlflow.store.artifact.mlflow_artifacts_repo")
+    print("ready", file=out, flush=True)
     for line in sys.stdin:
         print(json.dumps(perform(mlflow, json.loads(line))), file=out, flush=True)
 
