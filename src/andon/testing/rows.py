@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from math import inf, nan
 
 from msgspec.structs import replace
 
@@ -21,9 +22,11 @@ from andon.core.entities import (
     Line,
     LoggedModel,
     Model,
+    ModelPoint,
     ModelVersion,
     MonitorWindow,
     Personal,
+    Point,
     Release,
     Rollout,
     RouteRow,
@@ -34,6 +37,7 @@ from andon.core.entities import (
     Trigger,
     Verdict,
     Workspace,
+    owner,
 )
 from andon.core.events import EventDraft, Fact
 from andon.core.ids import (
@@ -53,7 +57,7 @@ from andon.core.ids import (
     VerdictId,
     node,
 )
-from andon.store.ports import Collection, Reader
+from andon.store.ports import Collection, Reader, Transaction
 
 AT = datetime(2013, 4, 1, 12, 30, 0, 123456, tzinfo=UTC)
 ANN = ActorId("act_ann")
@@ -277,6 +281,39 @@ def world() -> list[Entity]:
         ),
         Cursor(id="loop", seq=7),
     ]  # fmt: skip
+
+
+def say_more(tx: Transaction) -> None:
+    """Write metrics, params and tags of the rows of `world`, and give numbers."""
+    for run in (tx.runs.get("r1"), tx.runs.get("r3")):
+        tx.metrics.log(run, [Point("auc", value, 5, step) for step, value in enumerate((0.5, inf, nan))])
+        tx.params.add(owner(run), {"depth": "6", "text": "x" * 700, "é % _ \\": ""})
+        tx.run_tags.put(owner(run), {"mlflow.note": "a\nb"})
+    tx.experiment_tags.put(owner(tx.experiments.get("1")), {"team": "red"})
+    tx.model_tags.put(owner(tx.models.get(LINE)), {"a": "1"})
+    tx.version_tags.put(owner(tx.model_versions.get("mv_1")), {"b": "2"})
+    saved = tx.logged_models.get("m-1")
+    tx.logged_model_params.add(owner(saved), {"c": "3"})
+    tx.logged_model_tags.put(owner(saved), {"d": "4"})
+    tx.metrics.log_of_models(
+        [saved],
+        [ModelPoint(model=saved.id, run=RunId("r3"), key="auc", value=-inf, at_ms=1, dataset_name="day")],
+    )
+    tx.counters.reach("run", 1000)
+
+
+def said_more(reader: Reader) -> str:
+    """What `say_more` wrote, as text that can be compared (NaN is equal to nothing)."""
+    runs = [reader.runs.get("r1"), reader.runs.get("r3")]
+    numbers = [run.number for run in runs]
+    return repr(
+        [
+            reader.metrics.latest(runs), [reader.metrics.history(run, "auc") for run in runs], reader.params.of(numbers),
+            reader.run_tags.of(numbers), reader.experiment_tags.of(["0", "1"]), reader.model_tags.of([LINE]),
+            reader.version_tags.of(["mv_1", "mv_2"]), reader.logged_model_params.of(["m-1"]),
+            reader.logged_model_tags.of(["m-1"]), reader.metrics.of_models([LoggedModelId("m-1")]),
+        ]
+    )  # fmt: skip
 
 
 def _dataset_version_in_full() -> DatasetVersion:

@@ -90,13 +90,16 @@ def _number(name: str, rows: Rows, newest: int) -> int:
 
 
 def _emptied(backend: Backend, connection: Connection, steps: Sequence[Migration]) -> dict[str, Table]:
-    """The tables that some steps make, empty and new."""
+    """The tables that some steps make, new and without the rows that a step puts in."""
     metadata = MetaData()
     metadata.reflect(connection)
     metadata.drop_all(connection)
     for step in steps:
         make(backend, connection, step)
-    return {table.name: table for table in _found(connection)}
+    found = _found(connection)
+    for table in reversed(found):
+        connection.execute(table.delete())
+    return {table.name: table for table in found}
 
 
 def _plain(row: Any) -> dict[str, Value]:

@@ -101,7 +101,10 @@ class SqlMetrics:
             newest[key] = max(newest.get(key, ()), _place(point))
         rows = [(owners[key[0]].scope, *key, *place, owners[key[0]].rank) for key, place in newest.items()]
         try:
-            self._session.write_many(_OF_MODELS, rows, _RAISE_OF_MODELS)
+            with (
+                self._session.connection.begin_nested()
+            ):  # SQLite would keep the rows before the one it refuses
+                self._session.write_many(_OF_MODELS, rows, _RAISE_OF_MODELS)
         except IntegrityError:
             raise NotFound("a logged model does not exist any more; its metrics were not kept") from None
 

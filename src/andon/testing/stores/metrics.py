@@ -124,7 +124,7 @@ class MetricChecks(StoreChecks):
         assert latest(store, *many) == {run.number: {"auc": point(float(n))} for n, run in enumerate(many)}
 
     @pytest.mark.parametrize("key", ["a" * 250, "100 % _ \\ 'é' \" 😀", "system/cpu", "K", "k", ""])
-    def test_a_key_is_any_text(self, store: Store, two_runs: None, key: str) -> None:
+    def test_the_key_of_a_metric_is_any_text(self, store: Store, two_runs: None, key: str) -> None:
         log(store, R1, point(0.5, key=key), point(0.25, key=f"{key}."))
 
         assert store.read(lambda view: view.metrics.history(R1, key)) == [point(0.5, key=key)]

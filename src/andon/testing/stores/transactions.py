@@ -207,18 +207,23 @@ class TransactionChecks(StoreChecks):
 
     def test_everything_leaves_and_enters_as_plain_values(self, full: Store, elsewhere: Openable) -> None:
         full.write(lambda tx: tx.ledger.append(rows.draft(inputs=("code:c",), note="why")))
+        full.write(rows.say_more)
         tables = list(full.tables())
 
         other = elsewhere.open()
         other.load(iter(tables))
+        more = other.read(rows.said_more)
 
         again = list(other.tables())
         chain = other.read(lambda view: view.ledger.after(0))
         other.write(lambda tx: tx.ledger.append(rows.draft()))
         after = other.read(lambda view: view.ledger.after(0))
         found = other.read(lambda view: [rows.rows_of(view, type(row)).get(row.id) for row in rows.world()])
+        number = other.write(lambda tx: tx.counters.next("run"))
         other.close()
         assert again == tables
+        assert more == full.read(rows.said_more)
+        assert number == 1001
         assert tables[0][0] == "schema_version"
         assert {type(value) for _, table in tables for row in table for value in row.values()} <= {
             str, int, float, bool, type(None)
@@ -235,7 +240,7 @@ class TransactionChecks(StoreChecks):
         with pytest.raises(Conflict, match="the workspace is not empty"):
             full.load(tables)
 
-        assert full.read(lambda view: view.runs.count()) == 2
+        assert full.read(lambda view: view.runs.count()) == 3
 
     def test_a_damaged_dump_changes_nothing(self, store: Store, full: Store, elsewhere: Openable) -> None:
         tables = list(full.tables())
