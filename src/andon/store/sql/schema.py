@@ -313,7 +313,7 @@ model_versions = _entity(
     Index("ix_model_versions_digest", "digest", "id"),
     Index("ix_model_versions_dataset_version", "dataset_version", "id"),
     Index("ix_model_versions_changed_at", "changed_at", "id"),
-    Index("ix_model_versions_stage", "model", "stage", "number"),
+    Index("ix_model_versions_stage", "model", "stage", "number", "id"),
 )
 verdicts = _entity(
     "verdicts",

@@ -293,7 +293,7 @@ _REBUILT = (
     "CREATE INDEX ix_model_versions_dataset_version ON model_versions (dataset_version, id)",
     "CREATE INDEX ix_model_versions_digest ON model_versions (digest, id)",
     "CREATE INDEX ix_model_versions_run ON model_versions (run, id)",
-    "CREATE INDEX ix_model_versions_stage ON model_versions (model, stage, number)",
+    "CREATE INDEX ix_model_versions_stage ON model_versions (model, stage, number, id)",
     """
     CREATE TABLE releases_next (
         id TEXT NOT NULL,
@@ -391,7 +391,7 @@ _ALTERED = (
         ON runs (id) WHERE seal IS NULL AND state IN ('finished', 'failed', 'killed', 'blocked')
     """,
     "CREATE INDEX ix_model_versions_changed_at ON model_versions (changed_at, id)",
-    "CREATE INDEX ix_model_versions_stage ON model_versions (model, stage, number)",
+    "CREATE INDEX ix_model_versions_stage ON model_versions (model, stage, number, id)",
 )
 """What was one table stays it, with the references of others to it."""
 
