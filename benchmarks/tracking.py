@@ -99,14 +99,14 @@ def figures(found: Found, fsync: float, runs: int = RUNS) -> list[Figure]:
 
 
 def side_by_side(found: Found) -> str:
-    """All numbers of all servers, one line each, with ours over or under the others'."""
+    """All numbers of all servers, one line each, with the first one's over the others'."""
     names = [name for name in TITLES if name in found]
     keys = list(dict.fromkeys(key for name in names for key in found[name]))
-    lines = [f"{'':38}" + "".join(f"{name:>12}" for name in names) + "   ours : " + " : ".join(names[1:])]
+    lines = [f"{'':38}" + "".join(f"{name:>12}" for name in names) + f"   {names[0]} over the others"]
     for key in keys:
         values = [found[name].get(key) for name in names]
         shown = "".join(f"{'-' if value is None else f'{value:.4g}':>12}" for value in values)
-        first = values[0] if names[0] == OURS else None
+        first = values[0]
         ratios = [f"{first / value:.3g}" if first is not None and value else "-" for value in values[1:]]
         lines.append(f"{key:38}{shown}   " + " : ".join(ratios))
     return "\n".join(lines)

@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 import uuid
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the client prints is no answer
     logging.disable(logging.WARNING)
+    warnings.filterwarnings("ignore", "Versions of mlflow")  # of its halves, see servers.py
     mlflow = importlib.import_module("mlflow")
     importlib.import_module("mlflow.store.artifact.mlflow_artifacts_repo")
     print("ready", file=out, flush=True)
