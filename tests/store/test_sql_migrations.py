@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sqlite3
@@ -12,21 +13,38 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from andon.core.clock import SystemClock
-from andon.core.errors import AndonError, Corrupt, Invalid, MissingExtra, SchemaTooNew, Unavailable
+from andon.core.clock import SystemClock, to_us
+from andon.core.entities import ModelVersion, Point, Release, owner
+from andon.core.errors import (
+    AlreadyExists,
+    AndonError,
+    Conflict,
+    Corrupt,
+    Invalid,
+    MissingExtra,
+    SchemaTooNew,
+    Unavailable,
+)
 from andon.core.events import verify_chain
+from andon.core.search import Condition, Field, Query
 from andon.core.workspace import Layout, Settings
 from andon.store import open_store
 from andon.store.ports import Store
+from andon.store.sql import dump
+from andon.store.sql.backend import Backend
 from andon.store.sql.migrations import MIGRATIONS, Migration
 from andon.store.sql.opening import open_sql
+from andon.store.sql.postgres import Postgres
+from andon.store.sql.sqlite import Sqlite
 from andon.testing import rows
 from andon.testing.stores import Place
 from andon.testing.stores.place import put
 from andon.testing.stores.processes import processes
 
 DEADLINE_S = 60.0
+LAST = MIGRATIONS[-1].number
 NEXT = Migration(
     9999,
     "planted",
@@ -38,6 +56,10 @@ NEXT = Migration(
 BROKEN = Migration(
     9999, "broken", ("CREATE TABLE planted (id TEXT NOT NULL)", "SELECT no_such_column FROM runs")
 )
+
+
+SCHEMA_1 = Path(__file__).parent / "schema_1.ndjson"
+"""All tables of a workspace that Andon 0.1 wrote, with the rows that `rows.world` had then, params and metrics."""
 
 
 class KilledAtTheSecond(tuple[str, ...]):
@@ -67,6 +89,26 @@ def open_with(place: Place, *planted: Migration) -> Store:
 def migrate_until_killed(place: Place) -> None:
     """In a process of its own."""
     open_with(place, NEXT._replace(statements=KilledAtTheSecond(NEXT.statements)))
+
+
+def by_release_0_1(place: Place) -> Place:
+    """The place with a database in it as the first release left it."""
+    place.layout.create()
+    url = place.settings.database_url
+    backend: Backend = Postgres(url) if url else Sqlite(place.layout.database)
+    dump.load(backend, tables_of(SCHEMA_1), SystemClock().now(), MIGRATIONS[:1])
+    backend.writer.dispose()
+    backend.close()
+    return place
+
+
+def tables_of(path: Path) -> list[tuple[str, dump.Rows]]:
+    """What a dump in lines says of each table, in its order."""
+    tables: dict[str, dump.Rows] = {}
+    for line in path.read_text().splitlines():
+        given = json.loads(line)
+        tables.setdefault(given["table"], []).append(given["row"])
+    return list(tables.items())
 
 
 def kinds(store: Store) -> list[str]:
@@ -106,7 +148,7 @@ def test_an_upgrade_keeps_everything_and_says_so(place: Place) -> None:
         "act_andon",
         "workspace:workspace",
     )
-    assert event.facts == {"from": 1, "to": 9999, "name": "planted"}
+    assert event.facts == {"from": LAST, "to": 9999, "name": "planted"}
 
 
 def test_opening_again_changes_nothing(place: Place) -> None:
@@ -133,14 +175,17 @@ def test_a_backup_of_the_old_schema_is_made_first(place: Place) -> None:
         found = store.read(lambda view: [rows.rows_of(view, type(row)).get(row.id) for row in rows.world()])
         number = schema(store)[0]
         store.close()
-        assert (number, found) == (1, rows.world())
+        assert (number, found) == (LAST, rows.world())
     else:
         lines = [json.loads(line) for line in backup.read_text().splitlines()]
         assert lines[0] == {
             "table": "schema_version",
             "row": {**lines[0]["row"], "number": 1, "name": "first"},
         }
-        assert {line["row"]["id"] for line in lines if line["table"] == "runs"} == {"r1", "r2"}
+        assert [line["row"]["number"] for line in lines if line["table"] == "schema_version"] == [
+            step.number for step in MIGRATIONS
+        ]
+        assert {line["row"]["id"] for line in lines if line["table"] == "runs"} == {"r1", "r2", "r3"}
         assert "planted" not in {line["table"] for line in lines}
 
 
@@ -151,13 +196,9 @@ def test_a_dump_in_ndjson_is_loaded_where_it_is_wanted(postgres_place: Place, sq
     store.close()
     open_with(postgres_place, NEXT).close()
     (backup,) = postgres_place.layout.backups.iterdir()
-    tables: dict[str, list[dict[str, object]]] = {}
-    for line in backup.read_text().splitlines():
-        given = json.loads(line)
-        tables.setdefault(given["table"], []).append(given["row"])
 
     store = sqlite_place.open()
-    store.load(iter(tables.items()))  # type: ignore[arg-type]
+    store.load(tables_of(backup))
     found = store.read(lambda view: [rows.rows_of(view, type(row)).get(row.id) for row in rows.world()])
     store.close()
 
@@ -167,7 +208,7 @@ def test_a_dump_in_ndjson_is_loaded_where_it_is_wanted(postgres_place: Place, sq
 def test_a_newer_schema_is_refused_and_left_alone(place: Place) -> None:
     open_with(place, NEXT).close()
 
-    with pytest.raises(SchemaTooNew, match="has schema 9999, and this Andon knows up to 1"):
+    with pytest.raises(SchemaTooNew, match=f"has schema 9999, and this Andon knows up to {LAST}"):
         place.open()
 
     store = open_with(place, NEXT)
@@ -184,7 +225,7 @@ def test_a_step_that_fails_leaves_the_old_schema(place: Place) -> None:
     events = kinds(store)
     put(store, rows.trigger("tr_2", "manual:2"))
     store.close()
-    assert number == 1
+    assert number == LAST
     assert "planted" not in tables
     assert events == ["workspace.created", "actor.created"]
 
@@ -202,7 +243,7 @@ def test_a_process_killed_in_the_middle_leaves_the_old_schema(place: Place) -> N
     after = schema(again)[0]
     again.close()
 
-    assert number == 1
+    assert number == LAST
     assert "planted" not in tables
     assert after == 9999
 
@@ -246,7 +287,7 @@ def test_a_dump_of_a_newer_schema_is_refused(place: Place, tmp_path: Path) -> No
     with pytest.raises(SchemaTooNew, match="this has schema 9999"):
         store.load(tables)
 
-    assert schema(store)[0] == 1
+    assert schema(store)[0] == LAST
     store.close()
 
 
@@ -261,6 +302,175 @@ def test_a_step_after_which_rows_refer_to_nothing_is_refused(sqlite_place: Place
     store = sqlite_place.open()
     assert store.read(lambda view: view.lines.count()) == 2
     store.close()
+
+
+# --- a workspace of the first release, schema 1 ---
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def old_place(request: pytest.FixtureRequest) -> Place:
+    """A workspace that the first release wrote."""
+    return by_release_0_1(request.getfixturevalue(f"{request.param}_place"))
+
+
+@pytest.fixture(params=["sqlite, opened", "postgres, opened", "sqlite, loaded", "postgres, loaded"])
+def upgraded(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """The same workspace under the Andon of today: opened where it is, or its dump loaded into a new one."""
+    kind, _, how = request.param.partition(", ")
+    place: Place = request.getfixturevalue(f"{kind}_place")
+    store = (by_release_0_1(place) if how == "opened" else place).open()
+    if how == "loaded":
+        store.load(tables_of(SCHEMA_1))
+    yield store
+    store.close()
+
+
+def test_runs_of_the_first_release_are_in_the_experiments_of_their_lines(upgraded: Store) -> None:
+    experiments = upgraded.read(lambda view: view.experiments.select(order=("number",)))
+    runs = upgraded.read(lambda view: view.runs.select())
+
+    assert [(row.id, row.number, row.name, row.actor, row.deleted_at) for row in experiments] == [
+        ("0", 0, "Default", "act_andon", None),
+        ("1", 1, "churn", "act_ann", None),
+        ("2", 2, "fraud", "act_ann", None),
+    ]
+    assert [(run.id, run.number, run.experiment, run.line, run.seals) for run in runs] == [
+        ("r0", 1, "2", "fraud", 0),
+        ("r1", 2, "1", "churn", 0),
+        ("r2", 3, "1", "churn", 1),
+        ("r3", 4, "0", "Default", 0),
+    ]
+    full = next(row for row in rows.world() if row.id == "r2")
+    assert runs[2] == replace(full, number=3, name=None)  # type: ignore[type-var]
+    assert upgraded.write(lambda tx: (tx.counters.next("experiment"), tx.counters.next("run"))) == (3, 5)
+
+
+def test_params_and_metrics_of_the_first_release_stay(upgraded: Store) -> None:
+    runs = upgraded.read(lambda view: view.runs.select())
+    params = upgraded.read(lambda view: view.params.of([run.number for run in runs]))
+    latest = upgraded.read(lambda view: view.metrics.latest(runs))
+    auc = upgraded.read(lambda view: view.metrics.history(runs[1], "auc"))
+
+    at_ms = to_us(rows.AT) // 1000
+    assert params == {
+        1: {},
+        2: {"depth": "6", "exact": "x" * 200, "long": "é" * 199 + "ab" + "c" * 300},
+        3: {"empty % _ \\": ""},
+        4: {},
+    }
+    assert repr(latest) == repr(
+        {
+            1: {},
+            2: {"auc": Point("auc", 0.7, at_ms, 2), "loss": Point("loss", math.nan, at_ms, 3)},
+            3: {"auc": Point("auc", -math.inf, at_ms), "é % _ \\": Point("é % _ \\", 1e-300, at_ms, -5)},
+            4: {},
+        }
+    )
+    assert [(point.step, point.at_ms - at_ms, point.value) for point in auc] == [
+        (0, 0, 0.5),
+        (1, 540_000, 0.6),
+        (2, -60_000, 0.65),
+        (2, 0, 0.7),
+    ]
+
+
+def test_params_and_metrics_of_the_first_release_are_found_by_a_search(upgraded: Store) -> None:
+    by_metric = Query(
+        noun="run", scope=("1",), where=(Condition(Field("metric", "auc"), ">", 0.6),),
+    )  # fmt: skip
+    by_param = Query(
+        noun="run", scope=("0", "1", "2"), where=(Condition(Field("param", "long"), "LIKE", "%cc"),),
+    )  # fmt: skip
+
+    found = upgraded.read(lambda view: (view.search(by_metric), view.search(by_param)))
+
+    assert [page.ids for page in found] == [("r1",), ("r1",)]
+
+
+def test_what_is_logged_to_a_run_of_the_first_release_counts_as_ever(upgraded: Store) -> None:
+    run = upgraded.read(lambda view: view.runs.get("r1"))
+    at_ms = to_us(rows.AT) // 1000
+
+    upgraded.write(lambda tx: tx.metrics.log(run, [Point("auc", 0.7, at_ms, 2), Point("auc", 0.9, at_ms, 1)]))
+    upgraded.write(lambda tx: tx.params.add(owner(run), {"depth": "6"}))
+
+    assert upgraded.read(lambda view: view.metrics.latest([run])[2]["auc"]) == Point("auc", 0.7, at_ms, 2)
+    with pytest.raises(Conflict, match="depth"):
+        upgraded.write(lambda tx: tx.params.add(owner(run), {"depth": "7"}))
+
+
+def test_models_versions_and_releases_of_the_first_release_stay(upgraded: Store) -> None:
+    world = {(type(row), row.id): row for row in rows.world()}
+    models = upgraded.read(lambda view: view.models.select())
+    versions = upgraded.read(lambda view: view.model_versions.select())
+    releases = upgraded.read(lambda view: view.releases.select())
+
+    assert [(row.id, row.actor, row.created_at) for row in models] == [("churn", "act_andon", rows.AT)]
+    assert versions == [world[ModelVersion, "mv_1"], world[ModelVersion, "mv_2"]]
+    assert releases == [world[Release, "rel_1"], world[Release, "rel_2"]]
+    with pytest.raises(AlreadyExists, match="one live release at most"):
+        put(upgraded, replace(releases[0], id="rel_9", state="live"))
+
+
+def test_all_other_rows_of_the_first_release_stay(upgraded: Store) -> None:
+    new = {
+        "Experiment",
+        "Run",
+        "RunInput",
+        "RunModel",
+        "LoggedModel",
+        "Artifact",
+        "Model",
+        "Alias",
+        "ModelVersion",
+    }
+    old = [row for row in rows.world() if type(row).__name__ not in new]
+
+    found = upgraded.read(lambda view: [rows.rows_of(view, type(row)).get(row.id) for row in old])
+
+    assert found == old
+
+
+def test_the_ledger_of_the_first_release_goes_on(upgraded: Store) -> None:
+    chain = upgraded.read(lambda view: view.ledger.after(0))
+
+    assert verify_chain(chain) == upgraded.read(lambda view: view.ledger.head())
+    assert [event.kind for event in chain] == [
+        "workspace.created", "actor.created", "run.created", "workspace.migrated",
+    ]  # fmt: skip
+    assert chain[-1].facts == {"from": 1, "to": 2, "name": "tracking"}
+
+
+def test_the_database_of_the_first_release_is_kept_before_it_is_changed(old_place: Place) -> None:
+    old_place.open().close()
+
+    (backup,) = old_place.layout.backups.iterdir()
+    assert backup.name.startswith("before-schema-2-")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_workspace_of_the_first_release_without_a_line_is_brought_up_too(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    place: Place = request.getfixturevalue(f"{kind}_place")
+    place.layout.create()
+    begun = {"schema_version", "actors", "events", "edges", "ledger_head", "personal", "workspaces"}
+    tables = [(name, found) for name, found in tables_of(SCHEMA_1) if name in begun]
+    url = place.settings.database_url
+    backend: Backend = Postgres(url) if url else Sqlite(place.layout.database)
+    dump.load(backend, tables, SystemClock().now(), MIGRATIONS[:1])
+    backend.writer.dispose()
+    backend.close()
+
+    store = place.open()
+    names = [row.name for row in store.read(lambda view: view.experiments.select())]
+    numbers = store.write(lambda tx: (tx.counters.next("experiment"), tx.counters.next("run")))
+    store.close()
+
+    assert (names, numbers) == (["Default"], (1, 1))
+
+
+# --- what cannot be opened ---
 
 
 def test_a_file_that_is_no_database_is_said_to_be_none(sqlite_place: Place) -> None:
