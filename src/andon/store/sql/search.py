@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ColumnElement,
     FromClause,
     Select,
@@ -34,6 +35,8 @@ from sqlalchemy import (
     true,
     type_coerce,
 )
+from sqlalchemy.sql.elements import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from andon.core.canonical import digest_bytes
@@ -44,8 +47,9 @@ from andon.store.sql.collection import Session
 from andon.store.sql.labels import HEAD
 from andon.store.sql.types import Moment, unstorable
 
-FEW: Final = 10_000
-"""What at most so many rows can meet is fetched and sorted; more is walked in the order of an index."""
+FEW: Final = 20_000
+"""What fewer rows than this, and fewer than a tenth, can meet is fetched and sorted; more is walked in an index's order."""
+_ALWAYS_FEW: Final = 500
 MOST_SCOPES: Final = 8
 """How many experiments are walked one by one and merged; more are sorted together."""
 LONGEST_PATTERN: Final = 10_000
@@ -174,8 +178,15 @@ def _check(noun: _Noun, query: Query) -> None:
 def _order(noun: _Noun, query: Query) -> tuple[Order, ...]:
     """The whole order: what was asked for, then the newest first, then the id."""
     asked = list({order.field: order for order in reversed(query.order)}.values())[::-1]
-    last = [Order(Field("attribute", noun.start), noun.start != "id"), Order(Field("attribute", "id"))]
-    return (*asked, *(order for order in last if order.field not in {each.field for each in asked}))
+    known = {each.field for each in asked}
+    return (*asked, *(order for order in _ties(noun) if order.field not in known))
+
+
+def _ties(noun: _Noun) -> tuple[Order, ...]:
+    """The newest first, then the id."""
+    start = Order(Field("attribute", noun.start), down=True)
+    ident = Order(Field("attribute", "id"))
+    return (ident,) if noun.start == "id" else (start, ident)
 
 
 def _phases(plan: _Plan) -> tuple[int, ...]:
@@ -202,7 +213,11 @@ def _rows(
     limit: int,
 ) -> list[Any]:
     """Rows of (id, sort values...) of one phase, in order."""
-    if not plan.walks or phase != 0 or not plan.order[0].down:
+    first = plan.order[0]
+    upwards = (
+        first.field.kind == "metric" and not first.down
+    )  # then the index has the ties in their order, too
+    if not plan.walks or phase != 0 or upwards:
         return list(session.connection.execute(_statement(plan, scope, phase, after, limit)))
     return _by_ties(session, plan, scope, after, limit)
 
@@ -210,38 +225,49 @@ def _rows(
 def _by_ties(
     session: Session, plan: _Plan, scope: tuple[str, ...], after: tuple[_Value, ...] | None, limit: int
 ) -> list[Any]:
-    """A descending walk. Where many rows share a value, they come value by value.
+    """A walk whose index has not the ties in their order.
 
-    The index has ties in the right order only when it is walked upwards; walked downwards, all rows of a value would be
-    fetched and sorted for a page of a hundred of them.
+    It goes in strides: the index says which value comes so many places on, what lies before that is sorted, and what has
+    that very value comes in an order that the index has. So a value that half of all rows share costs no more than others.
     """
     found: list[Any] = []
-    bound: _Value = None if after is None else after[0]
+    bound: _Value = None
+    stride = limit
     if after is not None:
+        bound = after[0]
         found += session.connection.execute(_statement(plan, scope, 0, after, limit, tie=True))
     while len(found) < limit:
-        peek = [row[0] for row in session.connection.execute(_peek(plan, scope, bound, limit))]
-        if not peek:
+        seen = [row[0] for row in session.connection.execute(_peek(plan, scope, bound, stride))]
+        if not seen:
             break
-        if len(set(peek)) * 20 > len(peek):
-            statement = _statement(plan, scope, 0, None, limit - len(found), below=bound)
-            return found + list(session.connection.execute(statement))
-        for value in dict.fromkeys(peek):
-            bound = value
-            statement = _statement(plan, scope, 0, None, limit - len(found), equal=value)
+        end = seen[-1]
+        if seen[0] != end:
+            statement = _statement(plan, scope, 0, None, limit - len(found), between=(seen[0], end))
             found += session.connection.execute(statement)
-            if len(found) >= limit:
-                break
-        if len(peek) < limit:
+        if len(found) < limit:
+            found += session.connection.execute(
+                _statement(plan, scope, 0, None, limit - len(found), equal=end)
+            )
+        if len(seen) < stride:
             break
+        bound = end
+        stride *= 4
     return found
 
 
-def _peek(plan: _Plan, scope: tuple[str, ...], below: _Value, limit: int) -> Select[Any]:
-    """The first values of a descending walk, as they lie in the index, whatever they belong to."""
+def _peek(plan: _Plan, scope: tuple[str, ...], bound: _Value, limit: int) -> Select[Any]:
+    """The next values of a walk, as they lie in the index, whatever they belong to."""
     table, value = _walked(plan)
-    statement = select(value).where(*_walk(plan, table, scope, 0)).order_by(value.desc()).limit(limit)
-    return statement if below is None else statement.where(value < below)
+    down = plan.order[0].down
+    statement = select(value).where(*_walk(plan, table, scope, 0)).limit(limit)
+    statement = statement.order_by(value.desc() if down else value.asc())
+    return statement if bound is None else statement.where(_past(value, bound, down=down))
+
+
+def _past(value: ColumnElement[Any], bound: _Value, *, down: bool) -> ColumnElement[bool]:
+    """What comes after a value."""
+    rule: ColumnElement[bool] = value < bound if down else value > bound
+    return rule
 
 
 def _walked(plan: _Plan) -> tuple[NamedFromClause, ColumnElement[Any]]:
@@ -256,9 +282,9 @@ def _walked(plan: _Plan) -> tuple[NamedFromClause, ColumnElement[Any]]:
 
 
 def _walk(
-    plan: _Plan, table: NamedFromClause, scope: tuple[str, ...], phase: int
+    plan: _Plan, table: NamedFromClause, scope: tuple[str, ...], phase: int, *, fixed: bool = False
 ) -> list[ColumnElement[bool]]:
-    """The stretch of the index that is walked."""
+    """The stretch of the index that is walked. `fixed`: it is part of one that has met the conditions on its bounds."""
     field = plan.order[0].field
     rules = [table.c.scope == (scope[0] if plan.noun.scope else ""), table.c.key == field.key]
     if field.kind == "metric":
@@ -266,7 +292,10 @@ def _walk(
     rules += [
         _holds(plan, condition, table)
         for condition in plan.query.where
-        if condition.field == field and condition.op not in ("IS NULL", "IS NOT NULL")
+        if condition.field == field
+        and condition.op not in ("IS NULL", "IS NOT NULL")
+        # SQLite enters an index by one bound only, and would take that one.
+        and not (fixed and field.kind == "metric" and condition.op != "!=")
     ]
     return rules
 
@@ -280,50 +309,79 @@ def _statement(
     *,
     tie: bool = False,
     equal: _Value = None,
-    below: _Value = None,
+    between: tuple[_Value, _Value] | None = None,
 ) -> Select[Any]:
     """SELECT id and sort values of a phase.
 
     Args:
         after: sort values of the last row before.
         tie: only rows that share the first sort value with `after`.
-        equal, below: only rows whose first sort value is that, or is less.
+        equal: only rows whose first sort value is that.
+        between: only rows whose first sort value is the one, or comes after it and before the other.
     """
     noun, table = plan.noun, plan.noun.table
     first = plan.order[0].field
     source: FromClause = table
     rules: list[ColumnElement[bool]] = []
+    others = plan.order[1:]
     if plan.walks and phase < 2:
         walked, value = _walked(plan)
-        # The unary plus keeps SQLite from entering the other way round, by the owner.
-        there = walked.c.owner if plan.postgres else walked.c.owner.op("+", is_comparison=False)(0)
-        source = walked.join(table, table.c[noun.owner] == there)
-        rules += _walk(plan, walked, scope, phase)
+        source = walked.join(table, table.c[noun.owner] == _off(plan, walked.c.owner))
+        rules += _walk(plan, walked, scope, phase, fixed=tie or equal is not None or between is not None)
         keys = [_Key(None, value, plan.order[0].down)]
         if first.kind != "metric":
-            keys.append(_Key(None, func.coalesce(walked.c.tail, ""), plan.order[0].down))
+            head = equal if equal is not None else after[0] if tie and after else None
+            tail = literal("") if _is_whole(head) else func.coalesce(walked.c.tail, "")
+            keys.append(_Key(None, tail, plan.order[0].down))
+        if others == _ties(noun):  # the index has them already
+            keys += [_Key(None, walked.c.rank, False), _Key(None, table.c.id, False)]
+            others = ()
+    elif first.kind == "attribute":
+        column = table.c[first.key]
+        rules += [column.is_(None)] if phase else [column.is_not(None)] if column.nullable else []
+        keys = [] if phase else [_Key(None, _plain(column), plan.order[0].down)]
     else:
         source, keys = _joined(plan, source, plan.order[0], "k0")
         place = keys[0].place
         rules += [] if place is None else [place == phase]
         keys = [] if phase else [_Key(None, key.value, key.down) for key in keys]
-    for number, order in enumerate(plan.order[1:], 1):
+    for number, order in enumerate(others, 1):
         source, more = _joined(plan, source, order, f"k{number}")
         keys += more
     if noun.scope is not None:
-        rules.append(table.c[noun.scope].in_(scope) if len(scope) != 1 else table.c[noun.scope] == scope[0])
+        place_in = _off(plan, table.c[noun.scope])
+        rules.append(place_in.in_(scope) if len(scope) != 1 else place_in == scope[0])
     rules += _conditions(plan, first if plan.walks and phase < 2 else None)
     sort = [part for key in keys for part in _parts(key)]
     if equal is not None:
         rules.append(sort[0][0] == equal)
-    if below is not None:
-        rules.append(sort[0][0] < below)
-    if after is not None:
-        rules.append(_beyond(sort, after, tie=tie))
+    if between is not None:
+        value, down = sort[0]
+        rules += [
+            value <= between[0] if down else value >= between[0],
+            _past(value, between[1], down=not down),
+        ]
+    if after is not None and tie:
+        rules += [sort[0][0] == after[0], _beyond(sort[1:], after[1:])]
+    elif after is not None:
+        rules.append(_beyond(sort, after))
     statement = select(table.c.id, *(column for column, _ in sort)).select_from(source).where(*rules)
     skip = 1 if equal is not None else 0
-    ends = [column.desc() if down else column.asc() for column, down in sort[skip:]]
+    varying = [each for each in sort[skip:] if not isinstance(each[0], BindParameter)]
+    ends = [column.desc() if down else column.asc() for column, down in varying]
     return statement.order_by(*ends).limit(limit)
+
+
+def _is_whole(head: _Value) -> bool:
+    """Whether a text's head is all of it, so that no tail can follow in the order."""
+    return isinstance(head, str) and len(head) < HEAD
+
+
+def _off(plan: _Plan, column: Any) -> Any:
+    """A column by whose indexes SQLite is not to enter, because the way in is decided: that is what a plus says there."""
+    if plan.postgres or not (plan.walks or plan.few is not None):
+        return column
+    return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
 
 
 def _parts(key: _Key) -> list[tuple[ColumnElement[Any], bool]]:
@@ -331,17 +389,13 @@ def _parts(key: _Key) -> list[tuple[ColumnElement[Any], bool]]:
     return [*([] if key.place is None else [(key.place, False)]), (key.value, key.down)]
 
 
-def _beyond(
-    sort: list[tuple[ColumnElement[Any], bool]], after: tuple[_Value, ...], *, tie: bool
-) -> ColumnElement[bool]:
+def _beyond(sort: list[tuple[ColumnElement[Any], bool]], after: tuple[_Value, ...]) -> ColumnElement[bool]:
     """The rows that follow one with these sort values."""
     ways: list[ColumnElement[bool]] = []
     same: list[ColumnElement[bool]] = []
     for (column, down), value in zip(sort, after, strict=True):
         ways.append(and_(*same, column < value if down else column > value))
         same.append(column == value)
-    if tie:
-        return or_(*ways[1:]) if len(ways) > 1 else false()
     first, down = sort[0]
     bound = first <= after[0] if down else first >= after[0]  # said apart, so that an index can begin there
     return and_(bound, or_(*ways))
@@ -353,7 +407,7 @@ def _joined(plan: _Plan, source: FromClause, order: Order, name: str) -> tuple[F
     owner = noun.table.c[noun.owner]
     if field.kind == "attribute":
         column = noun.table.c[field.key]
-        value = type_coerce(column, BigInteger) if isinstance(column.type, Moment) else column
+        value = _plain(column)
         if not column.nullable:
             return source, [_Key(None, value, order.down)]
         blank: Any = 0 if isinstance(column.type, Moment | BigInteger) else ""
@@ -374,6 +428,11 @@ def _joined(plan: _Plan, source: FromClause, order: Order, name: str) -> tuple[F
         ]
     on = and_(side.c.owner == owner, side.c.key == field.key)
     return source.outerjoin(side, on), keys
+
+
+def _plain(column: Any) -> ColumnElement[Any]:
+    """A column as the database has it: times are whole microseconds."""
+    return type_coerce(column, BigInteger) if isinstance(column.type, Moment) else column
 
 
 def _of_model(noun: _Noun, order: Order) -> _Key:
@@ -413,7 +472,7 @@ def _conditions(plan: _Plan, walked: Field | None) -> list[ColumnElement[bool]]:
     table = plan.noun.table
     rules: list[ColumnElement[bool]] = []
     if plan.query.deleted != "all" and "deleted_at" in table.c:
-        gone = table.c.deleted_at.is_not(None)
+        gone = _off(plan, table.c.deleted_at).is_not(None)
         rules.append(gone if plan.query.deleted == "deleted" else not_(gone))
     if plan.few is not None:
         candidates = _candidates(plan.noun, plan.query, plan.few, plan.postgres)
@@ -432,11 +491,10 @@ def _rule(plan: _Plan, condition: Condition) -> ColumnElement[bool]:
     """One condition, on the row of the noun."""
     noun, field = plan.noun, condition.field
     if field.kind == "attribute":
-        column = noun.table.c[field.key]
-        if condition.op == "IS NULL":
-            return column.is_(None)
-        if condition.op == "IS NOT NULL":
-            return column.is_not(None)
+        column: Any = _off(plan, noun.table.c[field.key])
+        if condition.op in ("IS NULL", "IS NOT NULL"):
+            nothing: ColumnElement[bool] = column.is_(None)
+            return nothing if condition.op == "IS NULL" else not_(nothing)
         if isinstance(column.type, Moment):
             return _moment(type_coerce(column, BigInteger), condition)
         return _compare(column, condition, postgres=plan.postgres)
@@ -567,11 +625,17 @@ def _few(session: Session, noun: _Noun, query: Query) -> Condition | None:
         count = int(session.connection.execute(select(func.count()).select_from(some)).scalar_one())
         if count < FEW and (best is None or count < best[0]):
             best = count, condition
-    return None if best is None else best[1]
+    return best[1] if best is not None and best[0] < max(_total(session, query) // 10, _ALWAYS_FEW) else None
+
+
+def _total(session: Session, query: Query) -> int:
+    """About how many rows the noun has, without counting them."""
+    given = select(schema.counters.c.value).where(schema.counters.c.name == query.noun)
+    return int(session.connection.execute(given).scalar() or 0)
 
 
 def _candidates(noun: _Noun, query: Query, condition: Condition, postgres: bool) -> Select[Any] | None:
-    """Owners that meet a condition, by an index; None where no index finds them."""
+    """Owners that meet a condition, by an index, and maybe some more; None where no index finds them."""
     field, op = condition.field, condition.op
     scope = query.scope if noun.scope is not None else ("",)
     plan = _Plan(query, noun, (), False, None, postgres)
@@ -591,9 +655,8 @@ def _candidates(noun: _Noun, query: Query, condition: Condition, postgres: bool)
         return None
     table = noun.metrics if ranged else noun.labels[field.kind]
     assert table is not None
-    return select(table.c.owner).where(
-        table.c.scope.in_(scope), table.c.key == field.key, _holds(plan, condition, table)
-    )
+    value = _holds(plan, condition, table) if ranged else table.c.head == str(condition.value)[:HEAD]
+    return select(table.c.owner).where(table.c.scope.in_(scope), table.c.key == field.key, value)
 
 
 # --- pages ---
@@ -616,14 +679,14 @@ def _merged(plan: _Plan, phase: int, found: list[list[Any]], limit: int) -> list
 
 def _directions(plan: _Plan, phase: int) -> list[bool]:
     """Which sort values of a row descend."""
-    downs: list[bool] = []
-    for number, order in enumerate(plan.order):
-        if number == 0 and not (plan.walks and phase < 2) and phase:
-            continue
+    first, others = plan.order[0], plan.order[1:]
+    walks = plan.walks and phase < 2
+    downs = [first.down] * (2 if first.field.kind in ("param", "tag") else 1) if walks or not phase else []
+    if walks and others == _ties(plan.noun):
+        return [*downs, False, False]
+    for number, order in enumerate(others):
         _, keys = _joined(plan, plan.noun.table, order, f"d{number}")
-        for key in keys:
-            place = key.place is not None and number > 0
-            downs += [*([False] if place else []), key.down]
+        downs += [down for key in keys for _, down in _parts(key)]
     return downs
 
 
