@@ -94,3 +94,8 @@ $(DEV): requirements/dev.lock $(BUILT)
 $(ANDON): pyproject.toml $(BUILT)
 	@$(INSTALL) --editable .
 	@touch $@
+
+#   make wire                           every scenario with the real MLflow client, newest and old, on both back ends
+.PHONY: wire
+wire: $(DEV) $(ANDON)
+	@ANDON_WIRE=full $(BIN)/python -m pytest -q tests/wire $(ARGS)
