@@ -11,10 +11,13 @@ import fcntl
 import hashlib
 import os
 import secrets
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
 from andon.core.canonical import ALGORITHM, Digest, digest_bytes, hex_part, parse_digest
 from andon.core.clock import Clock, SystemClock, to_us
@@ -24,6 +27,7 @@ from andon.store.files import LOCAL, Disk, refusing_full, sync_folder, write_all
 CHUNK = 2**20
 STALE = timedelta(days=1)
 _REMEMBERED = 65_536
+_SETTLED_NS = 2_000_000_000
 
 
 class _Identity(NamedTuple):
@@ -62,6 +66,7 @@ class LocalBlobs:
         self._disk = disk
         self._durable: dict[Digest, _Identity] = {}
         self._checked: dict[Digest, _Identity] = {}
+        self._read: dict[Digest, tuple[_Identity, float]] = {}
         self._prepared: set[Path] = set()
         self._sweep(clock or SystemClock())
 
@@ -82,6 +87,47 @@ class LocalBlobs:
                 data = (data,)
             return self._write(data)
 
+    def writer(self) -> BlobWriter:
+        """A blob that comes in pieces, from whoever has them when they come. To be closed, as a `with` does.
+
+        Raises:
+            StorageFull: there is no room for it.
+        """
+        with refusing_full(self._root):
+            self._prepare(self._tmp)
+            return BlobWriter(self)
+
+    def reader(self, digest: Digest, *, recent_s: float = 0) -> BlobReader:
+        """The bytes, checked before this returns, to be read in any order. To be closed, as a `with` does.
+
+        The whole file is hashed, unless that was done in the last `recent_s` seconds and nothing has touched the file
+        since: a write moves its change time, which no file's owner can set back. Who reads one file in many pieces may ask
+        for that; bits that rot on the disk in between are then met a little later.
+
+        Raises:
+            NotFound: there are none.
+            Corrupt: the file does not match the digest; the message names it.
+        """
+        try:
+            reader = BlobReader(self._path(digest), digest)
+        except FileNotFoundError:
+            raise self._missing(digest) from None
+        began_ns, now_s = time.time_ns(), time.monotonic()
+        known = self._read.get(digest)
+        if known is not None and known[0] == reader.touched and now_s - known[1] < recent_s:
+            return reader
+        try:
+            reader.check()
+        except BaseException:
+            reader.close()
+            raise
+        # A write within the same tick of the clock would look like none, so young files are not remembered.
+        if began_ns - reader.touched.changed_ns > _SETTLED_NS:
+            if len(self._read) >= _REMEMBERED:
+                self._read.clear()
+            self._read[digest] = (reader.touched, now_s)
+        return reader
+
     def get(self, digest: Digest) -> bytes:
         """The bytes.
 
@@ -94,7 +140,7 @@ class LocalBlobs:
         except FileNotFoundError:
             raise self._missing(digest) from None
         if hashlib.sha256(data).hexdigest() != hex_part(digest):
-            raise self._corrupt(digest)
+            raise _corrupt(self._path(digest))
         return data
 
     def chunks(self, digest: Digest) -> Iterator[bytes]:
@@ -161,7 +207,7 @@ class LocalBlobs:
                 state.update(chunk)
                 yield chunk
         if state.hexdigest() != hex_part(digest):
-            raise self._corrupt(digest)
+            raise _corrupt(self._path(digest))
 
     def _keep(self, digest: Digest, size: int) -> bool:
         """Whether the content is there already; then it is made to survive a power cut, whoever wrote it."""
@@ -179,34 +225,27 @@ class LocalBlobs:
         return True
 
     def _write(self, chunks: Iterable[bytes]) -> Digest:
-        """Temporary file, sync, rename, sync of the folder."""
-        self._prepare(self._tmp)
-        temporary = self._tmp / secrets.token_hex(16)
-        try:
-            descriptor = self._disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)  # in use: no sweep takes it away
-                digest, size = self._fill(descriptor, chunks)
-                if not self._keep(digest, size):
-                    self._disk.sync(descriptor)
-                    path = self._path(digest)
-                    self._prepare(path.parent)
-                    self._disk.rename(temporary, path)
-                    sync_folder(path.parent, self._disk)
-                    _remember(self._durable, digest, self._stat(digest))
-            finally:
-                self._disk.close(descriptor)
-        finally:
-            self._disk.remove(temporary)
-        return digest
+        with self.writer() as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+            return writer.commit()
 
-    def _fill(self, descriptor: int, chunks: Iterable[bytes]) -> tuple[Digest, int]:
-        state, size = hashlib.sha256(), 0
-        for chunk in chunks:
-            write_all(descriptor, chunk, self._disk)
-            state.update(chunk)
-            size += len(chunk)
-        return Digest(f"{ALGORITHM}:{state.hexdigest()}"), size
+    def _adopt(self, temporary: Path, descriptor: int, digest: Digest) -> None:
+        """Give a whole temporary file the name of its content: sync, rename, sync of the folder."""
+        self._disk.sync(descriptor)
+        path = self._path(digest)
+        self._prepare(path.parent)
+        self._disk.rename(temporary, path)
+        sync_folder(path.parent, self._disk)
+        _remember(self._durable, digest, self._stat(digest))
+
+    def _is_whole(self, digest: Digest) -> bool:
+        """Whether the bytes that are stored match their digest; they are read."""
+        try:
+            self.reader(digest).close()
+        except (Corrupt, NotFound):
+            return False
+        return True
 
     def _prepare(self, folder: Path) -> None:
         """Make a folder and those above it up to the root's parent survive a power cut; once in a process for each."""
@@ -233,11 +272,141 @@ class LocalBlobs:
     def _missing(self, digest: Digest) -> NotFound:
         return NotFound(f"there is no blob {digest} in {self._root}", hint="restore it from a backup")
 
-    def _corrupt(self, digest: Digest) -> Corrupt:
-        return Corrupt(
-            f"the blob {self._path(digest)} does not match its digest",
-            hint="it is not used; restore it from a backup, and check the disk",
-        )
+
+class BlobWriter:
+    """A blob that is being written. Safe to share between threads; a writer that dies leaves nothing that counts."""
+
+    def __init__(self, blobs: LocalBlobs) -> None:
+        self._blobs, self._disk = blobs, blobs._disk
+        self._temporary = blobs._tmp / secrets.token_hex(16)
+        self._state = hashlib.sha256()
+        self._lock = threading.Lock()
+        self.size_bytes = 0
+        self._descriptor = self._disk.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+        self._open = True
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # in use: no sweep takes it away
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes.
+
+        Raises:
+            StorageFull: there is no room for them; the writer can only be closed.
+        """
+        with self._lock, refusing_full(self._blobs._root):
+            self._check_open()
+            write_all(self._descriptor, chunk, self._disk)
+            self._state.update(chunk)
+            self.size_bytes += len(chunk)
+
+    def commit(self, *, heal: bool = False) -> Digest:
+        """Store what was written, so that it survives a power cut. With `heal`, bytes that are there already are read, and
+        replaced when they are damaged.
+
+        Raises:
+            StorageFull: nothing was stored.
+        """
+        with self._lock, refusing_full(self._blobs._root):
+            self._check_open()
+            digest = Digest(f"{ALGORITHM}:{self._state.hexdigest()}")
+            if not self._blobs._keep(digest, self.size_bytes) or (heal and not self._blobs._is_whole(digest)):
+                self._blobs._adopt(self._temporary, self._descriptor, digest)
+        return digest
+
+    def close(self) -> None:
+        """Let go; what was not committed is gone. Closing twice changes nothing."""
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+            try:
+                self._disk.close(self._descriptor)
+            finally:
+                self._disk.remove(self._temporary)
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise ValueError("this blob's writer is closed")
+
+
+class BlobReader:
+    """A blob's file that stays open. Safe to share between threads; `LocalBlobs.reader` gives one that is checked."""
+
+    def __init__(self, path: Path, digest: Digest) -> None:
+        self._path, self._digest = path, digest
+        self._lock = threading.RLock()
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._open = True
+        self.touched = self._look()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes there are."""
+        return self.touched.size
+
+    def read(self, start: int, count: int) -> bytes:
+        """Bytes from a position on; fewer than `count` only at the end. A file that was touched is checked again.
+
+        Raises:
+            Corrupt: somebody has changed the bytes since they were checked; none of these are given.
+        """
+        with self._lock:
+            if not self._open:
+                raise ValueError("this blob's reader is closed")
+            data = os.pread(self._descriptor, count, start)
+            while self._look() != self.touched:
+                self.check()
+                data = os.pread(self._descriptor, count, start)
+        return data
+
+    def check(self) -> None:
+        """Hash the whole file.
+
+        Raises:
+            Corrupt: it does not match the digest; the message names it.
+        """
+        with self._lock:
+            self.touched = self._look()
+            state, start = hashlib.sha256(), 0
+            while chunk := os.pread(self._descriptor, CHUNK, start):
+                state.update(chunk)
+                start += len(chunk)
+        if state.hexdigest() != hex_part(self._digest):
+            raise _corrupt(self._path)
+
+    def close(self) -> None:
+        """Let go. Closing twice changes nothing."""
+        with self._lock:
+            if self._open:
+                self._open = False
+                os.close(self._descriptor)
+
+    def _look(self) -> _Identity:
+        """Which file it is and when it last changed in any way: its owner cannot set that time back."""
+        status = os.fstat(self._descriptor)
+        return _Identity(status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns)
+
+
+def _corrupt(path: Path) -> Corrupt:
+    return Corrupt(
+        f"the blob {path} does not match its digest",
+        hint="it is not used; restore it from a backup, and check the disk",
+    )
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
