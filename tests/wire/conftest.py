@@ -103,7 +103,7 @@ def wire_database(postgres_server: str, postgres_names: Iterator[str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def errors_of(
+def error_of(
     servers: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Check], str | None]:
     """What went wrong in a check, None if nothing did. A scenario is played once, by one process, for all its checks."""
