@@ -15,6 +15,7 @@ from andon.core.entities import Entity
 from andon.core.errors import AlreadyExists, AndonError, Conflict, Invalid, NotFound
 from andon.store.ports import Where
 from andon.store.sql.conditions import beyond, conditions, ordering
+from andon.store.sql.ready import ready
 from andon.store.sql.schema import ENTITIES
 from andon.store.sql.types import unstorable
 
@@ -80,8 +81,10 @@ class SqlCollection(Generic[E]):
         return row
 
     def find(self, ident: str) -> E | None:
-        row = self._session.connection.execute(self._plan.get, {"ident": ident}).one_or_none()
-        return None if row is None else self._entity(row)
+        connection = self._session.connection
+        get = ready(self._plan.get, connection, ("ident",))
+        found = get.run(connection, {"ident": ident}).one_or_none()
+        return None if found is None else self._kind(**get.row(found))
 
     def select(
         self,
@@ -142,7 +145,8 @@ class SqlCollection(Generic[E]):
         """Rows written: 1, or 0 when the statement found nothing to write."""
         try:
             with self._session.guard(self._session.connection):
-                return self._session.connection.execute(statement, values).rowcount
+                connection = self._session.connection
+                return ready(statement, connection, tuple(values)).run(connection, values).rowcount
         except IntegrityError:
             raise self._refusal(values) from None
 
@@ -221,7 +225,7 @@ class _Plan(NamedTuple):
 @cache
 def _add(insert: Callable[[Table], Any], table: Table) -> Any:
     """An INSERT that a row of the same id, or of what must be unique, turns into nothing instead of an error."""
-    return insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return insert(table).on_conflict_do_nothing()
 
 
 @cache

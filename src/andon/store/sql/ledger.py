@@ -7,9 +7,10 @@ while it holds the head. So numbers follow the order of commits, and who reads u
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Table, literal, select, tuple_, update
+from sqlalchemy import Table, bindparam, literal, select, tuple_, update
 
 from andon.core.canonical import Digest
 from andon.core.entities import Personal
@@ -18,11 +19,19 @@ from andon.core.events import Edge, Event, EventDraft, check_draft, note_hash, s
 from andon.core.events import edges as edges_of
 from andon.core.ids import Node
 from andon.store.sql.collection import Session, SqlCollection
+from andon.store.sql.ready import ready
 from andon.store.sql.schema import edges, events, ledger_head, workspaces
-from andon.store.sql.types import unstorable
+from andon.store.sql.types import TEXT, WHOLE, unstorable
 
 WORKSPACE_ID: Final = "workspace"
 _MANY: Final = 500
+_HEAD: Final = select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == 1).with_for_update()
+_EPOCH: Final = select(workspaces.c.epoch).where(workspaces.c.id == WORKSPACE_ID)
+_MOVE: Final = (
+    update(ledger_head)
+    .where(ledger_head.c.id == 1)
+    .values(seq=bindparam("new_seq", type_=WHOLE), hash=bindparam("new_hash", type_=TEXT))
+)
 _EVENT: Final = Event.__struct_fields__
 
 
@@ -155,7 +164,9 @@ def seal(session: Session, drafts: Sequence[EventDraft], salt: Callable[[], str]
     personal = SqlCollection(session, Personal)
     for row in notes:
         personal.add(row)
-    session.connection.execute(update(ledger_head).where(ledger_head.c.id == 1), {"seq": seq, "hash": prev})
+    ready(_MOVE, session.connection, ("new_seq", "new_hash")).run(
+        session.connection, {"new_seq": seq, "new_hash": prev}
+    )
     return prev
 
 
@@ -170,21 +181,21 @@ def note_id(seq: int) -> str:
 
 def locked_head(session: Session) -> tuple[int, Digest, int]:
     """Sequence number and hash of the head, and the epoch; SQLite has the whole database locked by now."""
-    head = session.connection.execute(
-        select(ledger_head.c.seq, ledger_head.c.hash).where(ledger_head.c.id == 1).with_for_update()
-    ).one_or_none()
-    epoch = session.connection.execute(
-        select(workspaces.c.epoch).where(workspaces.c.id == WORKSPACE_ID)
-    ).scalar()
+    connection = session.connection
+    head: Any = ready(_HEAD, connection).run(connection, {}).one_or_none()
+    epoch: Any = ready(_EPOCH, connection).run(connection, {}).scalar()
     if head is None or epoch is None:
         raise Corrupt("the workspace has no head of its ledger or no epoch", hint="restore it from a backup")
-    return head.seq, Digest(head.hash), epoch
+    seq, digest = head
+    return int(seq), Digest(digest), int(epoch)
 
 
 def _insert(session: Session, table: Table, rows: list[dict[str, Any]]) -> None:
-    if not rows:  # an actor's own first event says no edge
-        return
-    if table is edges:
-        session.connection.execute(session.insert(edges).on_conflict_do_nothing(), rows)
-    else:
-        session.connection.execute(table.insert(), rows)
+    if rows:  # an actor's own first event says no edge
+        statement = ready(_insertion(session.insert, table), session.connection, tuple(rows[0]))
+        statement.run_many(session.connection, rows)
+
+
+@cache
+def _insertion(insert: Callable[[Table], Any], table: Table) -> Any:
+    return insert(table).on_conflict_do_nothing() if table is edges else insert(table)

@@ -129,10 +129,11 @@ class SqlMetrics:
 
 def _check(whose: str, points: Iterable[Point | ModelPoint]) -> None:
     """Refuse what one of the databases could not keep."""
-    for point in points:
-        for value in (point.key, point.step, point.at_ms):
-            if fault := unstorable(value):
-                raise Invalid(f"metric {point.key!r} of {whose!r} cannot be stored: {value!r} {fault}")
+    points = list(points)
+    numbers = [*(point.step for point in points), *(point.at_ms for point in points)]
+    for value in (*{point.key for point in points}, *((min(numbers), max(numbers)) if numbers else ())):
+        if fault := unstorable(value):
+            raise Invalid(f"a metric of {whose!r} cannot be stored: {str(value)[:100]!r} {fault}")
 
 
 def _place(point: Point | ModelPoint) -> tuple[int, int, bool, float]:

@@ -246,8 +246,16 @@ def _engine(
 
 
 def _many(connection: Connection, what: Many, rows: Sequence[tuple[Any, ...]], conflict: str) -> None:
+    """Past SQLAlchemy, which costs more than the rows when there are few; errors are as it would raise them."""
     places = ", ".join("?" * len(what.types))
-    connection.exec_driver_sql(f"{what.insert} VALUES ({places}) {conflict}", list(rows))
+    statement = f"{what.insert} VALUES ({places}) {conflict}"
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.executemany(statement, rows).close()
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(
+            statement, None, error, sqlite3.Error, dialect=connection.dialect
+        ) from error
 
 
 def _make(path: Path) -> None:
