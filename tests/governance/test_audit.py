@@ -66,7 +66,7 @@ def test_an_untouched_ledger_is_whole(store: Store, world: World) -> None:
     assert (report.events, report.head) == (seq, head)
     assert report.edges > report.events
     assert report.segments == 1
-    assert report.notes == 2
+    assert report.notes == 3
     assert report.ok
 
 
@@ -110,7 +110,7 @@ def test_erasing_a_text_breaks_nothing(layout: Layout, store: Store, world: Worl
         layout,
         "update personal set text = '', salt = '' where id = (select min(id) from personal where id like 'event:%')",
     )
-    assert verify(store).notes == 1
+    assert verify(store).notes == 2
     change(layout, "delete from personal where id like 'event:%'")
 
     assert verify(store).notes == 0

@@ -22,8 +22,9 @@ def test_a_run_takes_a_table_to_a_live_model_with_all_that_made_it(project: Proj
     version = project.ws.store.read(lambda reader: reader.model_versions.get(live.model_version))
     assert (version.dataset_version, version.state) == (run.dataset_version, "eligible")
     assert {run.code, run.environment, run.seal, run.dataset_version}.isdisjoint({None})
-    metrics = project.ws.store.read(lambda reader: reader.metrics.latest([run.id]))[run.id]
-    assert 0.65 < metrics["auc_low"] < metrics["auc"] < metrics["auc_high"] < 1.0
+    metrics = project.ws.store.read(lambda reader: reader.metrics.latest([run]))[run.number]
+    low, auc, high = (metrics[key].value for key in ("auc_low", "auc", "auc_high"))
+    assert 0.65 < low < auc < high < 1.0
     assert verify(project.ws.store).ok
 
 

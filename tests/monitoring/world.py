@@ -13,7 +13,7 @@ import polars as pl
 
 from andon.core.canonical import digest_bytes, digest_value
 from andon.core.clock import SystemClock, to_us
-from andon.core.entities import Feedback, Metric, ModelVersion, MonitorWindow
+from andon.core.entities import Feedback, ModelVersion, MonitorWindow, Point
 from andon.core.ids import ActorId, PredictionId, ReleaseId, prediction_id
 from andon.core.policy import MetricRule, MonitorPolicy
 from andon.core.predictions import VERSION, PredictionRecord
@@ -86,12 +86,12 @@ class MonitoringWorld:
         profile = build_profile(frame, ["x", "c"], time="at", window=DAY)
         run = self.registry.run()
         if auc:
-            at = self.registry.now()
+            at_ms = to_us(self.registry.now()) // 1000
             points = [
-                Metric(run=run, key=key, value=value, at=at)
+                Point(key, value, at_ms)
                 for key, value in zip(("auc", "auc_low", "auc_high"), auc, strict=True)
             ]
-            self.write(lambda tx: tx.metrics.log(points))
+            self.write(lambda tx: tx.metrics.log(tx.runs.get(run), points))
         return self.registry.do(
             register_version, model="churn", run=run, digest=digest_bytes(run.encode()), dataset_version=digest_bytes(b"data"),
             profile=self.blobs.put(profile.to_bytes()), data_from=START - 90 * DAY, data_until=START,

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from andon.core.canonical import Digest, digest_bytes
 from andon.core.entities import Line, ModelVersion, Release, Run, Verdict
 from andon.core.events import Event, EventDraft, verify_chain
-from andon.core.ids import ActorId, Node, RunId, new_id, node
+from andon.core.ids import ActorId, ExperimentId, Node, RunId, new_id, node
 from andon.core.workspace import Layout, Settings
 from andon.governance.access import ensure_actor
 from andon.registry import CheckResult, Judgement, give_verdict, register_version, request_release
@@ -79,12 +79,17 @@ class RegistryWorld:
         self.write(lambda tx: tx.ledger.append(draft))
 
     def run(self, actor: ActorId | None = None) -> RunId:
-        run = Run(
-            id=RunId(new_id("run")), line="churn", state="finished", cause="trigger:tr_1", actor=actor or self.line_actor,
-            policy=POLICY, code=POLICY, created_at=self.now(),
-        )  # fmt: skip
-        self.write(lambda tx: tx.runs.add(run))
-        return run.id
+        at = self.now()
+
+        def work(tx: Transaction) -> RunId:
+            run = Run(
+                id=RunId(new_id("run")), number=tx.counters.next("run"), experiment=ExperimentId("0"), line="churn",
+                state="finished", cause="trigger:tr_1", actor=actor or self.line_actor, policy=POLICY, code=POLICY,
+                created_at=at,
+            )  # fmt: skip
+            return tx.runs.add(run).id
+
+        return self.write(work)
 
     def version(
         self, content: str = "", *, run: RunId | None = None, actor: ActorId | None = None

@@ -38,11 +38,13 @@ from andon.store.files import append_line
 from andon.store.keys import route_key
 from andon.store.ports import Store
 from andon.store.predictions import SegmentLog, SegmentWriter, commit_segment
+from andon.store.sql.migrations import MIGRATIONS
 from andon.testing.predictions import record
 from andon.testing.stores import Place
 from andon.testing.worlds import World, seed_world
 from tests.small_disk import small_disk
 
+LAST = MIGRATIONS[-1].number
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -436,7 +438,7 @@ def test_a_blob_that_is_missing_or_damaged_is_named(
         (lambda text: text.replace('"path": "keys/token"', '"path": "keys/../../token"'), Invalid),
         (lambda text: text.replace('"path": "keys/token"', '"path": "/etc/token"'), Invalid),
         (lambda text: text.replace('"point": "', '"point": "../'), Invalid),
-        (lambda text: text.replace('"schema": 1', '"schema": 99'), SchemaTooNew),
+        (lambda text: text.replace(f'"schema": {LAST}', '"schema": 99'), SchemaTooNew),
     ],
 )
 def test_a_manifest_that_cannot_be_trusted_is_refused(

@@ -16,8 +16,8 @@ from andon.core.entities import (
     Alert,
     DatasetVersion,
     Line,
-    Metric,
     ModelVersion,
+    Point,
     Release,
     Rollout,
     RouteRow,
@@ -44,10 +44,12 @@ from andon.core.predictions import PredictionRecord
 from andon.core.workspace import Layout, Settings
 from andon.governance.access import ensure_actor
 from andon.pipelines.workspace import OpenWorkspace
+from andon.registry.models import ensure_model
 from andon.registry.packaging.package import FILES, Manifest
 from andon.rollout import publish
 from andon.store.ports import Transaction
 from andon.store.predictions_writer import SegmentWriter
+from andon.tracking.experiments import ensure_experiment
 
 ENDPOINT = "flights"
 RECORD = {"carrier": "UA", "origin": "EWR", "dest": "O'Hare", "distance": 719}
@@ -173,10 +175,13 @@ class World:
     def _version(self, tx: Transaction, number: int, manifest: Digest) -> None:
         at, run, ident = self.ws.clock.now(), RunId(f"{number:032x}"), ModelVersionId(f"mv_{number}")
         kind = "manual" if number == 1 else "performance"
-        tx.runs.add(
+        experiment = ensure_experiment(tx, ENDPOINT, self.line.id, at)
+        ensure_model(tx, ENDPOINT, self.line.id, at)
+        row = tx.runs.add(
             Run(
-                id=run, line=ENDPOINT, state="finished", cause=f"trigger:tr_{number}", actor=self.line.id, policy=POLICY,
-                code=POLICY, created_at=at, started_at=at, finished_at=at, model_version=ident, dataset_version=POLICY,
+                id=run, number=tx.counters.next("run"), experiment=experiment.id, line=ENDPOINT, state="finished",
+                cause=f"trigger:tr_{number}", actor=self.line.id, policy=POLICY, code=POLICY, created_at=at,
+                started_at=at, finished_at=at, model_version=ident, dataset_version=POLICY,
             )
         )  # fmt: skip
         tx.triggers.add(
@@ -185,7 +190,7 @@ class World:
                 actor=self.line.id, created_at=at, run=run,
             )
         )  # fmt: skip
-        tx.metrics.log([Metric(run=run, key="auc", value=0.70 + number / 100, at=at)])
+        tx.metrics.log(row, [Point("auc", 0.70 + number / 100, to_us(at) // 1000)])
         tx.model_versions.add(
             ModelVersion(
                 id=ident, model=ENDPOINT, number=number, digest=manifest, state="eligible", run=run, dataset_version=POLICY,
