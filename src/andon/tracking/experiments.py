@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import msgspec
 
 from andon.core.entities import Experiment
+from andon.core.errors import AlreadyExists, Invalid, NotFound
 from andon.core.events import EventDraft
 from andon.core.ids import ActorId, ExperimentId, node
-from andon.store.ports import Transaction
+from andon.store.ports import Reader, Transaction
 
 
 def ensure_experiment(tx: Transaction, name: str, actor: ActorId, at: datetime) -> Experiment:
@@ -50,3 +52,157 @@ def create_experiment(
         )
     )  # fmt: skip
     return made
+
+
+def rename_experiment(tx: Transaction, ident: str, name: str, *, actor: ActorId, at: datetime) -> None:
+    """Give an experiment another name.
+
+    Raises:
+        NotFound: no such experiment.
+        Invalid: it is deleted, or a line's.
+        AlreadyExists: the name is taken.
+    """
+    found = active_experiment(tx, ident)
+    if found.name == name:
+        return
+    _check_own(tx, found)
+    if taken := tx.experiments.select({"name": name}, limit=1):
+        raise AlreadyExists(f"Experiment(name={name}) already exists: it is experiment {taken[0].id}")
+    tx.experiments.change(msgspec.structs.replace(found, name=name, changed_at=at))
+    tx.ledger.append(
+        EventDraft(
+            kind="experiment.changed", actor=actor, at=at, subject=node("experiment", found.id), note=name
+        )
+    )
+
+
+RUNS_AT_ONCE = 500
+"""How many runs one transaction hides or brings back, so that no other waits long for it."""
+
+
+def delete_experiment(tx: Transaction, ident: str, *, actor: ActorId, at: datetime) -> bool:
+    """Hide an experiment and its runs until it is restored; whether that is done.
+
+    An experiment of many runs takes several transactions, all with the same `at`: call again as long as it is not done.
+
+    Raises:
+        NotFound: no such experiment, or it is deleted already.
+        Invalid: it is a line's.
+    """
+    found = tx.experiments.find(ident)
+    if found is None or found.deleted_at is not None:
+        raise NotFound(f"No Experiment with id={ident} exists")
+    _check_own(tx, found)
+    runs = tx.runs.select(
+        {"experiment": ident, "deleted_at": None}, order=("started_at",), limit=RUNS_AT_ONCE
+    )
+    for run in runs:
+        tx.runs.change(msgspec.structs.replace(run, deleted_at=at))
+    if len(runs) == RUNS_AT_ONCE:
+        return False
+    tx.experiments.change(msgspec.structs.replace(found, deleted_at=at, changed_at=at))
+    tx.ledger.append(
+        EventDraft(kind="experiment.deleted", actor=actor, at=at, subject=node("experiment", ident))
+    )
+    return True
+
+
+def restore_experiment(tx: Transaction, ident: str, *, actor: ActorId, at: datetime) -> bool:
+    """Bring a deleted experiment back, with the runs that were deleted with it; whether that is done.
+
+    A run that was deleted by itself before stays deleted. Call again as long as it is not done.
+
+    Raises:
+        NotFound: no such deleted experiment.
+    """
+    found = tx.experiments.find(ident)
+    if found is None or found.deleted_at is None:
+        raise NotFound(f"No deleted Experiment with id={ident} exists")
+    runs = tx.runs.select(
+        {"experiment": ident, "deleted_at": found.deleted_at}, order=("started_at",), limit=RUNS_AT_ONCE
+    )
+    for run in runs:
+        tx.runs.change(msgspec.structs.replace(run, deleted_at=None))
+    if len(runs) == RUNS_AT_ONCE:
+        return False
+    tx.experiments.change(msgspec.structs.replace(found, deleted_at=None, changed_at=at))
+    tx.ledger.append(
+        EventDraft(kind="experiment.restored", actor=actor, at=at, subject=node("experiment", ident))
+    )
+    return True
+
+
+def active_experiment(reader: Reader, ident: str) -> Experiment:
+    """An experiment that takes runs and tags.
+
+    Raises:
+        NotFound: there is none of that id.
+        Invalid: it is deleted.
+    """
+    found = find_experiment(reader, ident)
+    if found.deleted_at is not None:
+        raise Invalid(
+            f"The experiment {ident} must be in the 'active' state. Current state is deleted",
+            hint="restore it first",
+        )
+    return found
+
+
+def find_experiment(reader: Reader, ident: str) -> Experiment:
+    """An experiment, deleted or not.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    found = reader.experiments.find(ident)
+    if found is None:
+        raise NotFound(f"No Experiment with id={ident} exists")
+    return found
+
+
+def _check_own(reader: Reader, experiment: Experiment) -> None:
+    if reader.lines.find(experiment.name) is not None:
+        raise Invalid(
+            f"experiment {experiment.name!r} holds the runs of the line of that name and stays as long as it does"
+        )
+
+
+_ELSEWHERE = ("s3", "s3a", "r2", "gs", "wasb", "wasbs", "abfs", "abfss", "dbfs", "hdfs", "viewfs")
+"""Where clients write artifacts by themselves. This process never opens such an address."""
+_ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*):(?P<rest>/[A-Za-z0-9_.\-=@+/: ]*)\Z")
+
+
+def check_location(text: str) -> str | None:
+    """The place that a client names for the artifacts of an experiment; None for with us.
+
+    Raises:
+        Invalid: it is a path or address that would have to be opened here, or one that could be read in two ways.
+
+    >>> check_location("s3://bucket/models/"), check_location("mlflow-artifacts:/")
+    ('s3://bucket/models', None)
+    >>> check_location("file:///etc")
+    Traceback (most recent call last):
+    andon.core.errors.Invalid: 'artifact_location' is 'file:///etc', where nothing is kept; leave it away or name a place \
+in s3, s3a, r2, gs, wasb, wasbs, abfs, abfss, dbfs, hdfs, viewfs
+    """
+    if len(text) > 2048:
+        raise Invalid(
+            f"'artifact_location' has {len(text)} characters, at most 2048", field="artifact_location"
+        )
+    if text in ("mlflow-artifacts:/", "mlflow-artifacts:"):
+        return None
+    found = _ADDRESS.match(text)
+    if found is None or found["scheme"] not in _ELSEWHERE:
+        raise Invalid(
+            f"'artifact_location' is {text[:200]!r}, where nothing is kept",
+            hint=f"leave it away or name a place in {', '.join(_ELSEWHERE)}",
+            field="artifact_location",
+        )
+    parts = found["rest"].strip("/").split("/")
+    if not parts[0] or any(part in ("", ".", "..") for part in parts):
+        raise Invalid(
+            f"'artifact_location' is {text[:200]!r}, which is no plain path",
+            hint="leave out '.', '..' and empty parts",
+            field="artifact_location",
+        )
+    return text.rstrip("/")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -19,6 +20,7 @@ from andon.core.events import EventDraft
 from andon.core.ids import ActorId, LoggedModelId, RunId, new_id, node
 from andon.core.states import RunState, advance
 from andon.store.ports import Reader, Transaction
+from andon.tracking.experiments import active_experiment
 
 NAME_TAG = "mlflow.runName"
 """The tag that MLflow's clients read a run's name from; it and the name are always set together."""
@@ -89,24 +91,6 @@ def create_run(
         )
     )  # fmt: skip
     return run, home
-
-
-def active_experiment(tx: Reader, ident: str) -> Experiment:
-    """An experiment that takes runs.
-
-    Raises:
-        NotFound: there is none of that id.
-        Invalid: it is deleted.
-    """
-    found = tx.experiments.find(ident)
-    if found is None:
-        raise NotFound(f"No Experiment with id={ident} exists")
-    if found.deleted_at is not None:
-        raise Invalid(
-            f"The experiment {ident} must be in the 'active' state. Current state is deleted",
-            hint="restore it first",
-        )
-    return found
 
 
 def find_run(tx: Reader, ident: str) -> Run:
@@ -231,6 +215,41 @@ def set_tags(tx: Transaction, run: Run, tags: Mapping[str, str]) -> Run:
     if name and name != run.name:
         return tx.runs.change(msgspec.structs.replace(run, name=name))
     return run
+
+
+MODELS_TAG = "mlflow.log-model.history"
+"""The tag in which MLflow 2 keeps what it knows of the models among a run's artifacts: a JSON list."""
+_MOST_NOTED = 1_000_000
+
+
+def note_model(tx: Transaction, run: Run, model: Mapping[str, Any]) -> None:
+    """Add a model to those that MLflow 2's clients find in a run's tag; what configures its flavours is left out.
+
+    Raises:
+        Invalid: the tag would grow beyond a million characters.
+    """
+    kept = {
+        key: model[key]
+        for key in ("run_id", "artifact_path", "utc_time_created", "model_uuid")
+        if key in model
+    }
+    flavors = model.get("flavors")
+    if isinstance(flavors, dict):
+        kept["flavors"] = {
+            name: {key: value for key, value in flavor.items() if key != "config"}
+            if isinstance(flavor, dict)
+            else flavor
+            for name, flavor in flavors.items()
+        }
+    told = tx.run_tags.of([run.number])[run.number].get(MODELS_TAG, "[]")
+    try:
+        known = msgspec.json.decode(told, type=list[Any])
+    except msgspec.DecodeError:
+        known = []  # a client wrote something else there
+    text = msgspec.json.encode([*known, kept]).decode()
+    if len(text) > _MOST_NOTED:
+        raise Invalid(f"run {run.id} has too many models in its tag {MODELS_TAG}")
+    tx.run_tags.put(owner(run), {MODELS_TAG: text})
 
 
 def delete_tag(tx: Transaction, ident: str, key: str) -> None:

@@ -6,52 +6,43 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import field
 
 from andon.core.clock import to_us
-from andon.core.entities import Experiment, ModelPoint, Point, Run, RunInput, RunModel
+from andon.core.entities import ModelPoint, Point, Run, RunInput, RunModel
 from andon.core.errors import Invalid
 from andon.core.ids import LoggedModelId, RunId, new_id
 from andon.core.states import RunState
 from andon.governance.access import Permission
 from andon.store.ports import Reader, Transaction
-from andon.tracking import limits
+from andon.tracking import experiments, inputs, limits, searching
 from andon.tracking import runs as verbs
+from andon.web.mlflow import histories
+from andon.web.mlflow.experiments import artifact_root
+from andon.web.mlflow.forms import (
+    KeyValue,
+    Metric,
+    Pair,
+    RunForm,
+    experiment_id,
+    known_id,
+    pairs,
+    run_id,
+    view,
+)
 from andon.web.mlflow.wire import Ask, Message, WireEndpoint, Work, number
 
-STATUS: Mapping[str, str] = {
-    "queued": "SCHEDULED",
-    "running": "RUNNING",
-    "finished": "FINISHED",
-    "failed": "FAILED",
-    "killed": "KILLED",
-    "blocked": "FAILED",
-}
-"""A run's state as MLflow says it. Nothing there is like `blocked`, which a contract or gate stopped."""
 _STATES: Mapping[str, RunState] = {
     "RUNNING": "running", "SCHEDULED": "queued", "FINISHED": "finished", "FAILED": "failed", "KILLED": "killed",
     "1": "running", "2": "queued", "3": "finished", "4": "failed", "5": "killed",
 }  # fmt: skip
 _RNG = random.SystemRandom()
+INPUTS_LIMIT = 32 * 1024 * 1024
+"""A dataset's profile alone may have 16 MB."""
 
 
 # --- what is answered ---
-
-
-class KeyValue(Message):
-    """A param or tag, as it is sent and answered."""
-
-    key: str
-    value: str
-
-
-class Metric(Message):
-    """A point of a metric, as it is answered."""
-
-    key: str
-    value: float | str
-    timestamp: int
-    step: int
 
 
 class RunInfo(Message):
@@ -130,26 +121,16 @@ class RunTold(Message):
     outputs: RunOutputs | None = None
 
 
-def artifact_root(experiment: str, location: str | None) -> str:
-    """Where the artifacts of an experiment's runs are: with us unless the client named a place of its own."""
-    return location or f"mlflow-artifacts:/{experiment}"
-
-
 def info(run: Run, location: str | None) -> RunInfo:
     """What a run is."""
     name = run.name or (run.line if run.line is not None else "") or ""
     return RunInfo(
         run_id=run.id, run_uuid=run.id, run_name=name, experiment_id=run.experiment, user_id=run.claimed_user or "",
-        status=STATUS[run.state], start_time=to_us(run.started_at or run.created_at) // 1000,
+        status=searching.RUN_STATUS[run.state], start_time=to_us(run.started_at or run.created_at) // 1000,
         end_time=None if run.finished_at is None else to_us(run.finished_at) // 1000,
         artifact_uri=f"{artifact_root(run.experiment, location)}/{run.id}/artifacts",
         lifecycle_stage="active" if run.deleted_at is None else "deleted",
     )  # fmt: skip
-
-
-def pairs(texts: Mapping[str, str]) -> list[KeyValue]:
-    """Params or tags."""
-    return [KeyValue(key=key, value=value) for key, value in texts.items()]
 
 
 def _latest(points: Mapping[str, Point]) -> list[Metric]:
@@ -184,32 +165,6 @@ def _outputs(models: Sequence[RunModel]) -> RunOutputs:
 
 
 # --- begun, changed, deleted ---
-
-
-class Pair(Message):
-    """A param or tag of a request."""
-
-    key: str | None = None
-    value: str | None = None
-
-
-class RunForm(Message):
-    """A request about one run, by either name of its id."""
-
-    run_id: str | None = None
-    run_uuid: str | None = None
-
-
-def run_id(form: RunForm) -> str:
-    """The run that is meant.
-
-    Raises:
-        Invalid: none is named.
-    """
-    ident = form.run_id or form.run_uuid
-    if not ident:
-        raise limits.missing("run_id")
-    return ident
 
 
 def tags_of(given: Sequence[Pair] | None) -> dict[str, str]:
@@ -261,7 +216,7 @@ def _create(ask: Ask) -> Work:
     name = limits.cut(form.run_name or named or verbs.random_name(_RNG), limits.TAG_VALUE)
     tags[verbs.NAME_TAG] = name
     started_at = limits.time_of(form.start_time, "start_time") if form.start_time is not None else None
-    experiment, at, actor = _experiment_id(form.experiment_id), ask.ws.clock.now(), ask.actor.id
+    experiment, at, actor = experiment_id(form.experiment_id), ask.ws.clock.now(), ask.actor.id
     ident = RunId(new_id("run"))
 
     def work(tx: Transaction) -> RunAnswer:
@@ -275,16 +230,6 @@ def _create(ask: Ask) -> Work:
         return RunAnswer(run=told)
 
     return work
-
-
-def _experiment_id(given: str | None) -> str:
-    if not given:
-        raise limits.missing("experiment_id")
-    if not (given.isascii() and given.isdigit()):
-        raise Invalid(
-            f"Invalid experiment ID {given[:100]!r}: it must be a valid integer", field="experiment_id"
-        )
-    return str(int(given[:20]))
 
 
 class UpdateRun(RunForm):
@@ -318,8 +263,7 @@ def _update(ask: Ask) -> Work:
 
 
 def _location(reader: Reader, run: Run) -> str | None:
-    experiment: Experiment = reader.experiments.get(run.experiment)
-    return experiment.artifact_location
+    return experiments.find_experiment(reader, run.experiment).artifact_location
 
 
 def _delete(ask: Ask) -> Work:
@@ -523,6 +467,164 @@ def _log_batch(ask: Ask) -> Work:
     return work
 
 
+# --- inputs and outputs ---
+
+
+class DatasetForm(Message):
+    name: str | None = None
+    digest: str | None = None
+    source_type: str | None = None
+    source: str | None = None
+    schema: str | None = None
+    profile: str | None = None
+
+
+class DatasetUse(Message):
+    """A dataset of a request, and what it was used for."""
+
+    dataset: DatasetForm | None = None
+    tags: list[Pair] | None = None
+
+
+class ModelUse(Message):
+    """A logged model of a request."""
+
+    model_id: str | None = None
+    step: int | None = None
+
+
+class LogInputs(RunForm):
+    datasets: list[DatasetUse] | None = None
+    models: list[ModelUse] | None = None
+
+
+def _dataset(form: DatasetUse, path: str) -> inputs.Dataset:
+    given = form.dataset
+    if given is None:
+        raise limits.missing(f"{path}.dataset")
+    for name in ("name", "digest", "source_type", "source"):
+        if not getattr(given, name):
+            raise limits.missing(f"{path}.dataset.{name}")
+    tags = {each.key or "": each.value or "" for each in form.tags or ()}
+    if "" in tags:
+        raise limits.missing(f"{path}.tags.key")
+    return inputs.check_dataset(
+        inputs.Dataset(
+            name=given.name or "", digest=given.digest or "", source_type=given.source_type or "", source=given.source or "",
+            schema=given.schema, profile=given.profile, tags=tags,
+        ),
+        f"{path}.dataset",
+    )  # fmt: skip
+
+
+def _steps(models: Sequence[ModelUse]) -> dict[LoggedModelId, int]:
+    for index, each in enumerate(models):
+        if not each.model_id:
+            raise limits.missing(f"models[{index}].model_id")
+    return {LoggedModelId(each.model_id or ""): each.step or 0 for each in models}
+
+
+def _log_inputs(ask: Ask) -> Work:
+    form: LogInputs = ask.form
+    ident, at = run_id(form), ask.ws.clock.now()
+    datasets = [_dataset(each, f"datasets[{index}]") for index, each in enumerate(form.datasets or ())]
+    models = _steps(form.models or ())
+
+    def work(tx: Transaction) -> None:
+        run = verbs.own_run(tx, ident)
+        if datasets:
+            inputs.log_datasets(tx, run, datasets, at=at)
+        if models:
+            inputs.log_models(tx, run, models, "input", at=at)
+        verbs.note_late_write(tx, run)
+
+    return work
+
+
+class LogOutputs(RunForm):
+    models: list[ModelUse] | None = None
+
+
+def _log_outputs(ask: Ask) -> Work:
+    form: LogOutputs = ask.form
+    ident, at = run_id(form), ask.ws.clock.now()
+    if form.models is None:
+        raise limits.missing("models")
+    models = _steps(form.models)
+
+    def work(tx: Transaction) -> None:
+        run = verbs.own_run(tx, ident)
+        if models:
+            inputs.log_models(tx, run, models, "output", at=at)
+        verbs.note_late_write(tx, run)
+
+    return work
+
+
+class LogModel(RunForm):
+    model_json: str | None = None
+
+
+def _log_model(ask: Ask) -> Work:
+    form: LogModel = ask.form
+    ident = run_id(form)
+    if not form.model_json:
+        raise limits.missing("model_json")
+    try:
+        model = msgspec.json.decode(form.model_json, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Invalid(f"Malformed model info: it is no JSON object: {error}", field="model_json") from None
+    if lost := sorted({"artifact_path", "flavors", "utc_time_created", "run_id"} - set(model)):
+        raise Invalid(f"Model json is missing mandatory fields: {', '.join(lost)}", field="model_json")
+
+    def work(tx: Transaction) -> None:
+        verbs.note_model(tx, verbs.own_run(tx, ident), model)
+
+    return work
+
+
+# --- found ---
+
+
+class SearchRuns(Message):
+    experiment_ids: list[str] | None = None
+    filter: str | None = None
+    run_view_type: str | int | None = None
+    max_results: int | None = None
+    order_by: list[str] | None = None
+    page_token: str | None = None
+
+
+class RunsAnswer(Message):
+    runs: list[RunTold] = field(default_factory=list)
+    next_page_token: str | None = None
+
+
+def _search(ask: Ask) -> RunsAnswer:
+    form: SearchRuns = ask.form
+    query = searching.query(
+        "run", form.filter, form.order_by or (), scope=[known_id(each) for each in form.experiment_ids or ()],
+        deleted=view(form.run_view_type), page_token=form.page_token,
+        limit=searching.check_page(form.max_results, default=1000, most=50_000),
+    )  # fmt: skip
+
+    def look(reader: Reader) -> RunsAnswer:
+        page = reader.search(query)
+        rows: dict[str, Run] = {}
+        for start in range(0, len(page.ids), 5000):
+            some = page.ids[start : start + 5000]
+            rows.update((row.id, row) for row in reader.runs.select({"id": some}, limit=5000))
+        homes = sorted({row.experiment for row in rows.values()})
+        locations: dict[str, str | None] = {
+            each.id: each.artifact_location
+            for each in reader.experiments.select({"id": homes}, limit=len(homes) or 1)
+        }
+        runs = told(reader, [rows[ident] for ident in page.ids], locations)
+        return RunsAnswer(runs=runs, next_page_token=page.next)
+
+    return ask.ws.store.read(look)
+
+
 ENDPOINTS: tuple[WireEndpoint, ...] = (
     WireEndpoint(
         method="POST", path="/runs/create", permission=Permission.RUN, form=CreateRun, write=_create, summary="Begin a run.",
@@ -560,4 +662,21 @@ ENDPOINTS: tuple[WireEndpoint, ...] = (
         method="POST", path="/runs/delete-tag", permission=Permission.RUN, form=PairForm, write=_delete_tag,
         summary="Remove a tag.",
     ),
+    WireEndpoint(
+        method="POST", path="/runs/log-inputs", permission=Permission.RUN, form=LogInputs, write=_log_inputs,
+        limit=INPUTS_LIMIT, summary="Note datasets and logged models that a run used.",
+    ),
+    WireEndpoint(
+        method="POST", path="/runs/outputs", permission=Permission.RUN, form=LogOutputs, write=_log_outputs,
+        summary="Note logged models that a run made.",
+    ),
+    WireEndpoint(
+        method="POST", path="/runs/log-model", permission=Permission.RUN, form=LogModel, write=_log_model,
+        summary="Note a model among a run's artifacts, for MLflow 2.",
+    ),
+    WireEndpoint(
+        method="POST", path="/runs/search", permission=Permission.READ, form=SearchRuns, read=_search,
+        summary="Runs that meet a filter.",
+    ),
+    *histories.ENDPOINTS,
 )  # fmt: skip
