@@ -199,16 +199,18 @@ class SqlStore:
     def _run(self, job: _Job, session: Session) -> list[EventDraft]:
         """Do one piece of work in a savepoint; its drafts. An error that is its own takes back only itself."""
         drafts: list[EventDraft] = []
-        savepoint = session.connection.begin_nested()
+        # Said in plain words: SQLAlchemy compiles a savepoint anew each time, which costs more than a small piece of work.
+        session.connection.exec_driver_sql("SAVEPOINT job")
         try:
             job.value = job.work(SqlView(session, drafts))
         except DBAPIError:
             raise
         except BaseException as error:  # noqa: BLE001  # it belongs to the caller, where it is raised again
-            savepoint.rollback()
+            session.connection.exec_driver_sql("ROLLBACK TO SAVEPOINT job")
+            session.connection.exec_driver_sql("RELEASE SAVEPOINT job")
             job.error = error
             return []
-        savepoint.commit()
+        session.connection.exec_driver_sql("RELEASE SAVEPOINT job")
         return drafts
 
     def _each_alone(self, group: _Group, error: AndonError) -> None:

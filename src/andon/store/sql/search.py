@@ -616,16 +616,17 @@ def _moment(column: ColumnElement[int], condition: Condition) -> ColumnElement[b
 def _few(session: Session, noun: _Noun, query: Query) -> Condition | None:
     """The condition that the fewest rows can meet, if they are few."""
     best: tuple[int, Condition] | None = None
+    most = min(FEW, max(_total(session, query) // 10, _ALWAYS_FEW)) if query.where else 0
     postgres = session.connection.dialect.name == "postgresql"
     for condition in query.where:
         candidates = _candidates(noun, query, condition, postgres)
         if candidates is None:
             continue
-        some = candidates.limit(FEW).subquery()
+        some = candidates.limit(most).subquery()
         count = int(session.connection.execute(select(func.count()).select_from(some)).scalar_one())
-        if count < FEW and (best is None or count < best[0]):
+        if count < most and (best is None or count < best[0]):
             best = count, condition
-    return best[1] if best is not None and best[0] < max(_total(session, query) // 10, _ALWAYS_FEW) else None
+    return None if best is None else best[1]
 
 
 def _total(session: Session, query: Query) -> int:

@@ -31,7 +31,7 @@ WAL_PAGES: Final = 1000
 WAL_BYTES: Final = 64 * 2**20
 """The write-ahead log is cut back to this size."""
 CUT_EVERY_S: Final = 1.0
-"""How often cutting it is tried while a reader that takes long keeps it from being cut."""
+"""How often its size is looked at, and cutting it is tried."""
 
 _PRAGMAS: Final = (
     "journal_mode = wal",
@@ -80,12 +80,14 @@ class Sqlite:
 
     def tidy(self) -> None:
         """Cut the write-ahead log back when readers have kept SQLite from doing it in passing."""
+        if time.monotonic() - self._cut_s < CUT_EVERY_S:
+            return
+        self._cut_s = time.monotonic()
         try:
             large = self._wal.stat().st_size > WAL_BYTES
         except OSError:
             return
-        if large and time.monotonic() - self._cut_s > CUT_EVERY_S:
-            self._cut_s = time.monotonic()
+        if large:
             # As in SQLite's own checkpoints an error loses nothing: all of it stays in the log, for the next attempt.
             with suppress(sqlite3.Error, DBAPIError), self.admin.connect() as connection:
                 driver: Any = connection.connection.driver_connection
