@@ -5,6 +5,7 @@ Each row was taken from that server's answers. Left out is what it answers with 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from wire import call, client, model, run, unique, version
@@ -19,10 +20,20 @@ STATUS = {INVALID: 400, ABSENT: 404, TAKEN: 400, BAD: 400}
 
 RUN = run()
 HERE = client.get_run(RUN).info.experiment_id
-MODEL = model()
-version(MODEL, RUN)
-LOGGED = client.create_logged_model(HERE, name="tree").model_id
 NOBODY = "f" * 32
+
+
+@cache
+def a_model() -> str:
+    """The name of a model with one version."""
+    name = model()
+    version(name, RUN)
+    return name
+
+
+@cache
+def a_logged_model() -> str:
+    return client.create_logged_model(HERE, name="tree").model_id
 
 
 def expect(rows: list[tuple[str, str, dict[str, Any] | None]]) -> None:
@@ -67,9 +78,9 @@ def check_numbers_may_be_written_as_strings() -> None:
 
 def check_what_is_deleted_twice_or_was_never_there_is_no_fault() -> None:
     for asked, body in (
-        ("DELETE registered-models/delete-tag", {"name": MODEL, "key": "nothing"}),
-        ("DELETE registered-models/alias", {"name": MODEL, "alias": "nobody"}),
-        ("DELETE model-versions/delete-tag", {"name": MODEL, "version": "1", "key": "nothing"}),
+        ("DELETE registered-models/delete-tag", {"name": a_model(), "key": "nothing"}),
+        ("DELETE registered-models/alias", {"name": a_model(), "alias": "nobody"}),
+        ("DELETE model-versions/delete-tag", {"name": a_model(), "version": "1", "key": "nothing"}),
         ("POST runs/log-batch", {"run_id": RUN}),
         ("POST runs/log-inputs", {"run_id": RUN}),
     ):
@@ -204,7 +215,7 @@ def check_refusals_of_logged_models() -> None:
         (ABSENT, f"DELETE logged-models/m-{NOBODY}", None),
         (INVALID, "POST logged-models/search", {}),
         (INVALID, "POST logged-models/search", {"experiment_ids": [HERE], "filter": "x"}),
-        (ABSENT, f"DELETE logged-models/{LOGGED}/tags/nothing", None),
+        (ABSENT, f"DELETE logged-models/{a_logged_model()}/tags/nothing", None),
         (ABSENT, f"GET logged-models/m-{NOBODY}/artifacts/directories", None),
     ])  # fmt: skip
 
@@ -213,17 +224,17 @@ def check_refusals_of_registered_models() -> None:
     expect([
         (INVALID, "POST registered-models/create", {}),
         (INVALID, "POST registered-models/create", {"name": ""}),
-        (TAKEN, "POST registered-models/create", {"name": MODEL}),
+        (TAKEN, "POST registered-models/create", {"name": a_model()}),
         (INVALID, "POST registered-models/create", {"name": 7}),
         (INVALID, "POST registered-models/create", {"name": "a/b"}),
         (INVALID, "GET registered-models/get", {}),
         (ABSENT, "GET registered-models/get", {"name": "nobody"}),
         (INVALID, "PATCH registered-models/update", {}),
         (ABSENT, "PATCH registered-models/update", {"name": "nobody", "description": "x"}),
-        (INVALID, "POST registered-models/rename", {"name": MODEL}),
+        (INVALID, "POST registered-models/rename", {"name": a_model()}),
         (INVALID, "POST registered-models/rename", {}),
         (ABSENT, "POST registered-models/rename", {"name": "nobody", "new_name": "x"}),
-        (INVALID, "POST registered-models/rename", {"name": MODEL, "new_name": "a/b"}),
+        (INVALID, "POST registered-models/rename", {"name": a_model(), "new_name": "a/b"}),
         (INVALID, "DELETE registered-models/delete", {}),
         (ABSENT, "DELETE registered-models/delete", {"name": "nobody"}),
         (INVALID, "GET registered-models/search", {"max_results": 1001}),
@@ -232,60 +243,60 @@ def check_refusals_of_registered_models() -> None:
         (INVALID, "GET registered-models/search", {"order_by": "x"}),
         (INVALID, "POST registered-models/set-tag", {}),
         (ABSENT, "POST registered-models/set-tag", {"name": "nobody", "key": "a", "value": "b"}),
-        (INVALID, "POST registered-models/set-tag", {"name": MODEL, "key": "a" * 251, "value": "b"}),
-        (INVALID, "POST registered-models/set-tag", {"name": MODEL, "key": "a", "value": "b" * 100001}),
+        (INVALID, "POST registered-models/set-tag", {"name": a_model(), "key": "a" * 251, "value": "b"}),
+        (INVALID, "POST registered-models/set-tag", {"name": a_model(), "key": "a", "value": "b" * 100001}),
         (ABSENT, "DELETE registered-models/delete-tag", {"name": "nobody", "key": "a"}),
-        (INVALID, "DELETE registered-models/delete-tag", {"name": MODEL}),
+        (INVALID, "DELETE registered-models/delete-tag", {"name": a_model()}),
         (INVALID, "POST registered-models/alias", {}),
-        (ABSENT, "POST registered-models/alias", {"name": MODEL, "alias": "a", "version": "9"}),
-        (INVALID, "POST registered-models/alias", {"name": MODEL, "alias": "latest", "version": "1"}),
-        (INVALID, "POST registered-models/alias", {"name": MODEL, "alias": "v1", "version": "1"}),
-        (INVALID, "POST registered-models/alias", {"name": MODEL, "alias": "a", "version": "one"}),
+        (ABSENT, "POST registered-models/alias", {"name": a_model(), "alias": "a", "version": "9"}),
+        (INVALID, "POST registered-models/alias", {"name": a_model(), "alias": "latest", "version": "1"}),
+        (INVALID, "POST registered-models/alias", {"name": a_model(), "alias": "v1", "version": "1"}),
+        (INVALID, "POST registered-models/alias", {"name": a_model(), "alias": "a", "version": "one"}),
         (ABSENT, "POST registered-models/alias", {"name": "nobody", "alias": "a", "version": "1"}),
-        (INVALID, "GET registered-models/alias", {"name": MODEL, "alias": "nobody"}),
-        (INVALID, "GET registered-models/alias", {"name": MODEL}),
+        (INVALID, "GET registered-models/alias", {"name": a_model(), "alias": "nobody"}),
+        (INVALID, "GET registered-models/alias", {"name": a_model()}),
         (ABSENT, "GET registered-models/alias", {"name": "nobody", "alias": "a"}),
-        (INVALID, "DELETE registered-models/alias", {"name": MODEL}),
+        (INVALID, "DELETE registered-models/alias", {"name": a_model()}),
         (ABSENT, "DELETE registered-models/alias", {"name": "nobody", "alias": "a"}),
         (INVALID, "POST registered-models/get-latest-versions", {}),
         (ABSENT, "POST registered-models/get-latest-versions", {"name": "nobody"}),
-        (INVALID, "POST registered-models/get-latest-versions", {"name": MODEL, "stages": ["Live"]}),
-        (INVALID, "POST registered-models/get-latest-versions", {"name": MODEL, "stages": "Production"}),
+        (INVALID, "POST registered-models/get-latest-versions", {"name": a_model(), "stages": ["Live"]}),
+        (INVALID, "POST registered-models/get-latest-versions", {"name": a_model(), "stages": "Production"}),
     ])  # fmt: skip
 
 
 def check_refusals_of_model_versions() -> None:
     expect([
         (INVALID, "POST model-versions/create", {}),
-        (INVALID, "POST model-versions/create", {"name": MODEL}),
+        (INVALID, "POST model-versions/create", {"name": a_model()}),
         (INVALID, "POST model-versions/create", {"source": "x"}),
-        (INVALID, "POST model-versions/create", {"name": MODEL, "source": "/etc/x"}),
-        (INVALID, "POST model-versions/create", {"name": MODEL, "source": f"models:/m-{NOBODY}"}),
+        (INVALID, "POST model-versions/create", {"name": a_model(), "source": "/etc/x"}),
+        (INVALID, "POST model-versions/create", {"name": a_model(), "source": f"models:/m-{NOBODY}"}),
         (INVALID, "GET model-versions/get", {}),
-        (INVALID, "GET model-versions/get", {"name": MODEL}),
-        (ABSENT, "GET model-versions/get", {"name": MODEL, "version": "9"}),
-        (INVALID, "GET model-versions/get", {"name": MODEL, "version": "one"}),
+        (INVALID, "GET model-versions/get", {"name": a_model()}),
+        (ABSENT, "GET model-versions/get", {"name": a_model(), "version": "9"}),
+        (INVALID, "GET model-versions/get", {"name": a_model(), "version": "one"}),
         (ABSENT, "GET model-versions/get", {"name": "nobody", "version": "1"}),
         (INVALID, "PATCH model-versions/update", {}),
-        (ABSENT, "PATCH model-versions/update", {"name": MODEL, "version": "9", "description": "x"}),
+        (ABSENT, "PATCH model-versions/update", {"name": a_model(), "version": "9", "description": "x"}),
         (INVALID, "DELETE model-versions/delete", {}),
-        (ABSENT, "DELETE model-versions/delete", {"name": MODEL, "version": "9"}),
-        (INVALID, "DELETE model-versions/delete", {"name": MODEL, "version": "one"}),
+        (ABSENT, "DELETE model-versions/delete", {"name": a_model(), "version": "9"}),
+        (INVALID, "DELETE model-versions/delete", {"name": a_model(), "version": "one"}),
         (INVALID, "GET model-versions/search", {"max_results": 0}),
         (INVALID, "GET model-versions/search", {"max_results": 200001}),
         (INVALID, "GET model-versions/search", {"filter": "x"}),
         (INVALID, "GET model-versions/search", {"page_token": "x"}),
         (INVALID, "GET model-versions/search", {"order_by": "x"}),
         (INVALID, "POST model-versions/set-tag", {}),
-        (ABSENT, "POST model-versions/set-tag", {"name": MODEL, "version": "9", "key": "a", "value": "b"}),
-        (INVALID, "POST model-versions/set-tag", {"name": MODEL, "version": "1", "value": "b"}),
-        (ABSENT, "DELETE model-versions/delete-tag", {"name": MODEL, "version": "9", "key": "a"}),
+        (ABSENT, "POST model-versions/set-tag", {"name": a_model(), "version": "9", "key": "a", "value": "b"}),
+        (INVALID, "POST model-versions/set-tag", {"name": a_model(), "version": "1", "value": "b"}),
+        (ABSENT, "DELETE model-versions/delete-tag", {"name": a_model(), "version": "9", "key": "a"}),
         (INVALID, "GET model-versions/get-download-uri", {}),
-        (ABSENT, "GET model-versions/get-download-uri", {"name": MODEL, "version": "9"}),
+        (ABSENT, "GET model-versions/get-download-uri", {"name": a_model(), "version": "9"}),
         (INVALID, "POST model-versions/transition-stage", {}),
-        (INVALID, "POST model-versions/transition-stage", {"name": MODEL, "version": "1", "stage": "Live"}),
-        (INVALID, "POST model-versions/transition-stage", {"name": MODEL, "version": "1"}),
-        (ABSENT, "POST model-versions/transition-stage", {"name": MODEL, "version": "9", "stage": "Production"}),
+        (INVALID, "POST model-versions/transition-stage", {"name": a_model(), "version": "1", "stage": "Live"}),
+        (INVALID, "POST model-versions/transition-stage", {"name": a_model(), "version": "1"}),
+        (ABSENT, "POST model-versions/transition-stage", {"name": a_model(), "version": "9", "stage": "Production"}),
         (INVALID, "POST model-versions/transition-stage",
-         {"name": MODEL, "version": "1", "stage": "Production", "archive_existing_versions": "maybe"}),
+         {"name": a_model(), "version": "1", "stage": "Production", "archive_existing_versions": "maybe"}),
     ])  # fmt: skip

@@ -87,8 +87,15 @@ def check_attributes_are_compared() -> None:
         "start_time = 1700000000002": "c", "attributes.created = 1700000000002": "c", "end_time >= 1700000002000": "b",
         f"run_id = '{ids['d']}'": "d", f"attributes.run_id != '{ids['d']}'": "abcef",
         f"run_id IN ('{ids['a']}', '{ids['f']}')": "af", f"attributes.run_id NOT IN ('{ids['a']}','{ids['f']}')": "bcde",
-        f"run_id IN ('{ids['a']}')": "a", "artifact_uri LIKE '%/artifacts'": "abcdef",
+        f"run_id IN ('{ids['a']}')": "a",
     })  # fmt: skip
+
+
+def check_the_place_of_the_artifacts_is_compared() -> None:
+    _, ids = world()
+    place = client.get_run(ids["c"]).info.artifact_uri
+
+    expect({f"artifact_uri = '{place}'": "c", f"attributes.artifact_uri LIKE '%{ids['d']}/artifacts'": "d"})
 
 
 def check_conditions_are_joined_by_and() -> None:
