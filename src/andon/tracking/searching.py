@@ -110,7 +110,7 @@ def _condition(noun: Noun, condition: Condition) -> list[Condition]:
     if condition.field.kind != "attribute":
         return [condition]
     if noun == "run" and key == "artifact_uri":
-        return [_of_artifacts(condition)]
+        return _of_artifacts(condition)
     field = Field("attribute", _COLUMNS[noun][key])
     if key != "status":
         return [Condition(field, condition.op, condition.value)]
@@ -139,19 +139,34 @@ def _meets(said: str, condition: Condition) -> bool:
             raise Invalid(f"a status is not compared by {condition.op}", field="filter")
 
 
-_ROOT = re.compile(r"mlflow-artifacts:/[0-9]+/([0-9a-z]+)/artifacts\Z")
+_PLACE = re.compile(
+    r"(?P<any>%?)(?P<root>(?:mlflow-artifacts:/|/)?)(?:(?P<experiment>\d+)/)?(?P<run>[\w%]*)(?P<artifacts>(?:/artifacts)?)"
+    r"(?P<more>%?)\Z"
+)
+"""An artifact_uri of ours, or a pattern of one: `mlflow-artifacts:/EXPERIMENT/RUN/artifacts`."""
 
 
-def _of_artifacts(condition: Condition) -> Condition:
-    """Artifacts are in a place that the run's id names, so that is what is asked for."""
-    found = _ROOT.match(str(condition.value))
-    if condition.op not in ("=", "!="):
+def _of_artifacts(condition: Condition) -> list[Condition]:
+    """What is asked of artifact_uri, as conditions on the experiment and the run that the place is named after."""
+    text = str(condition.value)[:500]
+    found = _PLACE.match(text)
+    run = Field("attribute", "id")
+    if condition.op in ("=", "!="):
+        whole = found is not None and found["experiment"] and found["artifacts"] and "%" not in text
+        return [Condition(run, condition.op, found["run"] if found is not None and whole else "")]
+    if found is None:
         raise Invalid(
-            f"artifact_uri is only compared by = and !=, not by {condition.op}",
-            hint="filter by run_id",
+            f"artifact_uri is not compared with {text[:100]!r}",
+            hint="it is mlflow-artifacts:/EXPERIMENT/RUN/artifacts, and a pattern may leave out an end of it",
             field="filter",
         )
-    return Condition(Field("attribute", "id"), condition.op, found[1] if found else "")
+    experiment, loose = found["experiment"], found["any"] if not found["root"] else ""
+    rules = (
+        [Condition(Field("attribute", "experiment"), condition.op, loose + experiment)] if experiment else []
+    )
+    head = found["any"] if not experiment and not found["root"] else ""
+    tail = "" if found["artifacts"] else found["more"]
+    return [*rules, Condition(run, condition.op, head + found["run"] + tail)]
 
 
 def _order(noun: Noun, orders: Sequence[Order]) -> tuple[Order, ...]:

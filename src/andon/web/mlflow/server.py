@@ -12,13 +12,16 @@ VERSION = "3.18.0"
 
 
 def version(_: Ask) -> Response:
+    """Whose interface this is."""
     return PlainTextResponse(VERSION)
 
 
 def server_info(_: Ask) -> dict[str, object]:
+    """What clients ask before they upload or use newer calls."""
     return {
         "store_type": "SqlStore",
         "workspaces_enabled": False,
+        "artifact_serving_enabled": True,
         "multipart_upload_enabled": False,
         "presigned_upload_enabled": False,
         "presigned_download_enabled": False,
