@@ -131,8 +131,11 @@ def databases(folder: Path, names: Sequence[str]) -> Iterator[dict[str, str]]:
 
 def take(
     names: Sequence[str], pieces: Sequence[str], *, runs: int, seconds: float, use_postgres: bool
-) -> tuple[Found, float]:
-    """Measure the pieces against the servers, one server at a time; the numbers of each and the fsync in ms."""
+) -> tuple[Found, float, list[str]]:
+    """Measure the pieces against the servers, one server at a time.
+
+    Returns the numbers of each server, the fsync in ms, and what could not be measured.
+    """
     found: Found = {}
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="andon-tracking-"))
@@ -150,14 +153,19 @@ def take(
             with started(name, folder / name, urls.get(name)) as server:
                 tell(f"{TITLES[name]}: healthy after {server.wall_s:.1f} s")
                 found[name] = measured(bench, server, wanted)
-    return found, fsync
+    return found, fsync, bench.failed
 
 
 def measured(bench: Bench, server: Server, pieces: Sequence[str]) -> Numbers:
     numbers: Numbers = {}
     for piece in pieces:
         begin = time.monotonic()
-        got = PIECES[piece][0](bench, server)
+        try:
+            got = PIECES[piece][0](bench, server)
+        except (RuntimeError, OSError) as error:  # the other pieces are still worth their minutes
+            bench.failed.append(f"{piece} of {server.name}: {error}")
+            tell(f"  {piece} could not be measured: {error}")
+            continue
         numbers.update(got)
         shown = ", ".join(f"{key} {value:.4g}" for key, value in got.items())
         tell(f"  {piece} ({time.monotonic() - begin:.0f} s, load {os.getloadavg()[0]:.1f}): {shown}")
@@ -171,7 +179,9 @@ def tell(line: str) -> None:
 
 def measure(*, peers: bool) -> list[Figure]:
     names = [FOUR, ONE, NULL, OURS] if peers else [OURS]
-    found, fsync = take(names, list(PIECES), runs=RUNS, seconds=SECONDS, use_postgres=False)
+    found, fsync, failed = take(names, list(PIECES), runs=RUNS, seconds=SECONDS, use_postgres=False)
+    if failed:
+        raise RuntimeError("; ".join(failed))
     return figures(found, fsync)
 
 
@@ -193,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--record", action="store_true", help="write the figures to benchmarks/results/")
     options = parser.parse_args(arguments)
-    found, fsync = take(
+    found, fsync, failed = take(
         options.servers,
         options.only,
         runs=options.runs,
@@ -212,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(json.dumps(result) if options.json else f"{table(result)}\n\n{side_by_side(found)}", flush=True)
     if options.record:
         (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
-    return 0
+    return 1 if failed else 0
 
 
 def listed(known: Collection[str]) -> Callable[[str], list[str]]:

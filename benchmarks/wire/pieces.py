@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -81,6 +81,7 @@ class Bench:
     runs: int
     seconds: float
     client: Client
+    failed: list[str] = field(default_factory=list)
 
 
 def fsync_ms(folder: Path, times: int = 200) -> float:
