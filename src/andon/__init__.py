@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from andon.pipelines.registration import register_line as register_line
     from andon.pipelines.workspace import FeedbackItem as FeedbackItem
     from andon.pipelines.workspace import OpenWorkspace as OpenWorkspace
+    from andon.tracking.native.client import Run as Run
+    from andon.tracking.native.client import run as run
 
 _WHERE = {
     "AndonError": "andon.core.errors",
@@ -33,10 +35,12 @@ _WHERE = {
     "NotFound": "andon.core.errors",
     "OpenWorkspace": "andon.pipelines.workspace",
     "Policy": "andon.core.policy",
+    "Run": "andon.tracking.native.client",
     "Settings": "andon.core.workspace",
     "find_workspace": "andon.core.workspace",
     "read_policy": "andon.core.policy",
     "register_line": "andon.pipelines.registration",
+    "run": "andon.tracking.native.client",
 }
 
 __all__ = list(_WHERE)

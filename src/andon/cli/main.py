@@ -25,6 +25,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("andon.cli.project:init", "Start a project from a template."),
     "up": ("andon.cli.project:up", "Start everything of this workspace."),
     "run": ("andon.cli.project:run", "Run this folder's line once, from data to verdict."),
+    "sync": ("andon.cli.sync:sync", "Deliver what runs of `andon.run` left in the spool."),
     "status": ("andon.cli.answers:status", "What is live, what runs, what is wrong."),
     "why": ("andon.cli.answers:why", "Which data, code, model and person made a prediction."),
     "impact": ("andon.cli.answers:impact", "Everything that a thing was needed for."),

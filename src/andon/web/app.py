@@ -17,7 +17,7 @@ from andon.core.errors import NotFound
 from andon.governance.access import Permission
 from andon.pipelines.workspace import OpenWorkspace
 from andon.web import openapi, pages
-from andon.web.api import actions, reads
+from andon.web.api import actions, reads, spool
 from andon.web.door import Door
 from andon.web.endpoints import Call, Endpoint, routes
 from andon.web.errors import respond
@@ -36,6 +36,7 @@ def table() -> tuple[Endpoint, ...]:
     described += [
         *reads.ENDPOINTS,
         *actions.ENDPOINTS,
+        *spool.ENDPOINTS,
         Endpoint(
             method="GET", path="/api/openapi.json", permission=Permission.READ, handler=describe, returns=dict,
             summary="This document.",
