@@ -70,6 +70,9 @@ steps = [5, 25, 100]
 min_requests = 40
 noninferior_odds = 2
 alpha = 0.01
+alias = "live"
+stage = "Staging"
+waiting = "accept"
 
 [monitor.drift]
 window = "24h"
@@ -145,6 +148,9 @@ def test_a_whole_policy_is_read_into_types() -> None:
             min_requests=40,
             noninferior_odds=2.0,
             alpha=0.01,
+            alias="live",
+            stage="Staging",
+            waiting="accept",
         ),
         monitor=MonitorPolicy(
             window=timedelta(hours=24),
@@ -205,8 +211,14 @@ FAULTS = [
     ('"auc vs live"', '"auc vs last year"', None, "gate.auc vs last year compares with 'last year'", "'METRIC vs live'"),
     ("-0.005 absolute", "-0.005", '"auc vs live"', "gate.auc vs live does not say absolute or relative", "'>= 0.80'"),
     ('endpoint = "delays"', 'endpoint = "de/lays"', None, "release.endpoint is 'de/lays'", "a name is a letter"),
-    ("approvals = 0", "approvals = 2", None, "release.approvals is 2", "0"),
+    ("approvals = 0", "approvals = 101", None, "release.approvals is 101", "a whole number from 0 to 100"),
     ("approvals = 0", "approvals = -1", None, "release.approvals is -1", "a whole number from 0"),
+    ('alias = "live"', 'alias = "v1"', None, "release.alias is 'v1'", "not 'latest' or 'v1'"),
+    ('alias = "live"', 'alias = "Latest"', None, "release.alias is 'Latest'", "not 'latest' or 'v1'"),
+    ('alias = "live"', 'alias = "a b"', None, "release.alias is 'a b'", "letters, digits, '_' and '-'"),
+    ('alias = "live"', "alias = 1", None, "release.alias is 1", "a string"),
+    ('stage = "Staging"', 'stage = "Live"', None, "release.stage is 'Live'", "'Staging' or 'Production'"),
+    ('waiting = "accept"', 'waiting = "maybe"', None, "release.waiting is 'maybe'", "'refuse' or 'accept'"),
     ('strategy = "canary"', 'strategy = "yolo"', None, "release.strategy is 'yolo'", "'canary' or 'direct'"),
     ("[5, 25, 100]", "[5, 25]", None, "release.steps is [5, 25]", "percents that rise to 100"),
     ("[5, 25, 100]", "[25, 5, 100]", None, "release.steps is [25, 5, 100]", "percents that rise to 100"),
@@ -217,7 +229,7 @@ FAULTS = [
     ("noninferior_odds = 2", "noninferior_odds = 1", None, "release.noninferior_odds is 1", "a number from 1.0001"),
     ("alpha = 0.01", "alpha = 0.9", None, "release.alpha is 0.9", "a number from 1e-06 to 0.5"),
     ("alpha = 0.01", "alpha = nan", None, "release.alpha is nan", "a number from"),
-    ("approvals = 0", "approvalz = 0", None, "release.approvalz", "alpha, approvals"),
+    ("approvals = 0", "approvalz = 0", None, "release.approvalz", "alias, alpha, approvals"),
     ('window = "24h"', 'window = "1 day"', None, "monitor.drift.window is '1 day'", "'30m', '24h' or '7d'"),
     ("1 per 500 windows", "some", None, "monitor.drift.false_alarms is 'some'", "'1 per N windows'"),
     ("1 per 500 windows", "1 per 0 windows", None, "monitor.drift.false_alarms", "'1 per N windows'"),

@@ -19,6 +19,7 @@ When = Literal["data", "drift", "performance", "code"]
 _DURATION = re.compile(r"(\d+)(m|h|d)\Z")
 _CHECK = re.compile(r"(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?)(?:\s+(absolute|relative))?\Z")
 _ENTRY = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)\Z")
+_ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
 _WORDS = {str: "a string", int: "a whole number", float: "a number"}
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -68,6 +69,9 @@ class ReleasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     `noninferior_odds` is the margin: a rollout goes to 100 % only with evidence that the candidate fails less than
     this many times as often as stable. `alpha` bounds the chance that a harmless release is undone, and that a release at the
     margin passes.
+
+    `alias` and `stage` are what means live to MLflow's clients: setting one is a request to release. While that waits the
+    client is refused with the release's id, or (`waiting`) told that it was accepted.
     """
 
     endpoint: str
@@ -77,6 +81,9 @@ class ReleasePolicy(msgspec.Struct, frozen=True, kw_only=True):
     min_requests: int = 100
     noninferior_odds: float = 1.5
     alpha: float = 0.05
+    alias: str = "production"
+    stage: Literal["Staging", "Production"] = "Production"
+    waiting: Literal["refuse", "accept"] = "refuse"
 
 
 class MetricRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -275,16 +282,9 @@ class _Reading:
             raise self._fault(
                 "release.steps", f"is {steps!r}", "percents that rise to 100, such as [1, 10, 50, 100]"
             )
-        approvals = self._number(table, "release", "approvals", int, 0, low=0)
-        if approvals:
-            raise self._fault(
-                "release.approvals",
-                f"is {approvals}, which a workspace of one person cannot satisfy: an author's own word never counts",
-                "0",
-            )
         return ReleasePolicy(
             endpoint=self._name({"endpoint": line, **table}, "release", "endpoint"),
-            approvals=approvals,
+            approvals=self._number(table, "release", "approvals", int, 0, low=0, high=100),
             strategy=self._word(table, "release", "strategy", ("canary", "direct"), plain.strategy),
             steps=tuple(steps),
             min_requests=self._number(table, "release", "min_requests", int, plain.min_requests, low=1),
@@ -292,7 +292,18 @@ class _Reading:
                 table, "release", "noninferior_odds", float, plain.noninferior_odds, low=1.0001
             ),
             alpha=self._number(table, "release", "alpha", float, plain.alpha, low=1e-6, high=0.5),
+            alias=self._alias({"alias": plain.alias, **table}),
+            stage=self._word(table, "release", "stage", ("Staging", "Production"), plain.stage),
+            waiting=self._word(table, "release", "waiting", ("refuse", "accept"), plain.waiting),
         )
+
+    def _alias(self, table: dict[str, Any]) -> str:
+        alias: str = self._get(table, "release", "alias", str, None)
+        if not _ALIAS.match(alias) or alias.lower() == "latest" or re.match(r"[vV]\d+\Z", alias):
+            raise self._fault(
+                "release.alias", f"is {alias!r}", "letters, digits, '_' and '-', and not 'latest' or 'v1'"
+            )
+        return alias
 
     def _monitor(self, document: dict[str, Any]) -> MonitorPolicy:
         table = self._table(document, "monitor", {})

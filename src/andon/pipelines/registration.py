@@ -17,7 +17,7 @@ from andon.data.sources import find_files
 from andon.pipelines.code import snapshot_code
 from andon.pipelines.workspace import OpenWorkspace
 from andon.registry.gates import check_gate
-from andon.store.ports import Transaction
+from andon.store.ports import Reader, Transaction
 
 
 def register_line(ws: OpenWorkspace, folder: Path, actor: ActorId) -> Line:
@@ -48,6 +48,7 @@ def _change(ws: OpenWorkspace, folder: Path, actor: ActorId) -> Callable[[Transa
     digest = ws.blobs.put(policy.text.encode())
 
     def work(tx: Transaction) -> Line:
+        _check_people(tx, policy, folder)
         at = ws.clock.now()
         row = tx.lines.find(policy.name)
         fresh = Line(
@@ -71,6 +72,17 @@ def _change(ws: OpenWorkspace, folder: Path, actor: ActorId) -> Callable[[Transa
         return tx.lines.add(fresh) if row is None else tx.lines.change(fresh)
 
     return work
+
+
+def _check_people(reader: Reader, policy: Policy, folder: Path) -> None:
+    """Refuse a policy that asks for more approvals than there are people who could give them: an author's never counts."""
+    people = reader.actors.count({"kind": "person"})
+    if policy.release.approvals >= max(people, 1):
+        raise PolicyError(
+            f"{folder / FILE}: release.approvals is {policy.release.approvals}, which a workspace of"
+            f" {'one person' if people <= 1 else f'{people} people'} cannot satisfy: an author's own word never counts",
+            hint="set it to 0, or let more people into the workspace first",
+        )
 
 
 def source_fingerprint(folder: Path, source: SourcePolicy) -> str | None:

@@ -25,6 +25,8 @@ from andon.governance.access import (
     same,
 )
 from andon.pipelines.workspace import OpenWorkspace
+from andon.registry.clients import VersionFiles
+from andon.registry.requests import Rulings
 from andon.web.feed import Feed
 from andon.web.notices import Notices
 from andon.web.peer import peer_uid
@@ -57,6 +59,8 @@ class State:
         self.streams = Streams(self.sessions)
         self.notices = Notices()
         self.traffic = Traffic(ws.log, ws.clock)
+        self.rulings = Rulings(ws.store, ws.blobs)
+        self.versions = VersionFiles(ws.store, ws.blobs)
 
     def authenticate(
         self, headers: Mapping[str, str], cookies: Mapping[str, str]
