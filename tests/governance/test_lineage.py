@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from andon.core.clock import SystemClock
-from andon.core.entities import Approval
+from andon.core.entities import Approval, owner
 from andon.core.errors import Invalid, NotFound
 from andon.core.events import EventDraft
 from andon.core.ids import ApprovalId, PredictionId, ReleaseId, new_id, node
@@ -17,9 +17,10 @@ from andon.core.workspace import Layout, Settings
 from andon.governance.lineage import Impact, impact, why
 from andon.store import open_store
 from andon.store.blobs import LocalBlobs
-from andon.store.ports import Store
+from andon.store.ports import Store, Transaction
 from andon.store.predictions import SegmentLog, SegmentWriter, commit_segment
 from andon.testing.predictions import record
+from andon.testing.rows import tracked_run
 from andon.testing.worlds import World, seed_world
 
 
@@ -154,6 +155,53 @@ def test_an_erased_name_is_an_id_again(place: Place) -> None:
     place.store.write(lambda tx: tx.personal.remove(node("actor", person)))
 
     assert why(place.store, place.log, place.old[0]).run.started_by.name == person
+
+
+def test_why_says_unrecorded_of_a_version_that_came_without_run_and_data(place: Place) -> None:
+    change(place, run=None, dataset_version=None, profile=None)
+
+    said = why(place.store, place.log, place.new[0])
+
+    assert (said.run, said.dataset, said.model_version.run) == (None, None, None)
+    assert [line.split() for line in said.text().splitlines() if "unrecorded" in line] == [
+        ["run", "unrecorded"],
+        ["data", "unrecorded"],
+    ]
+    assert "dataset_version" not in {step.subject.partition(":")[0] for step in said.events}
+    assert msgspec.json.decode(msgspec.json.encode(said))["run"] is None
+
+
+def test_why_names_a_run_whose_rows_were_removed(place: Place) -> None:
+    change(place, run="0" * 32)
+
+    said = why(place.store, place.log, place.new[0])
+
+    assert (said.run, said.model_version.run) == (None, "0" * 32)
+    assert f"run  {'0' * 32}, which was deleted" in said.text()
+
+
+def test_why_says_unrecorded_of_the_code_of_a_clients_run(place: Place) -> None:
+    mine = tracked_run("a" * 32, number=77)
+    place.store.write(lambda tx: tx.runs.add(msgspec.structs.replace(mine, actor=place.world.person)))
+    place.store.write(lambda tx: tx.params.add(owner(mine), {f"p{n:03}": str(n) for n in range(300)}))
+    change(place, run=mine.id)
+
+    said = why(place.store, place.log, place.new[0])
+
+    assert said.run is not None
+    assert (said.run.id, said.run.code, said.run.started_by.name) == (mine.id, None, "Ann")
+    assert (len(said.run.params), said.run.params["p000"]) == (200, "0")
+    assert "code  unrecorded, no git commit" in said.text()
+
+
+def change(place: Place, **fields: object) -> None:
+    """Let the live version have been registered with other facts."""
+    ident = place.world.live.model_version
+
+    def work(tx: Transaction) -> None:
+        tx.model_versions.change(msgspec.structs.replace(tx.model_versions.get(ident), **fields))
+
+    place.store.write(work)
 
 
 def test_why_is_json_and_readable(place: Place) -> None:

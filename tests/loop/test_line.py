@@ -28,6 +28,19 @@ def test_a_run_takes_a_table_to_a_live_model_with_all_that_made_it(project: Proj
     assert verify(project.ws.store).ok
 
 
+def test_runs_of_a_line_are_in_its_experiment_numbered_and_sealed_once(project: Project) -> None:
+    first, second = project.run(), project.run()
+
+    experiments = project.ws.store.read(lambda reader: reader.experiments.select(order=("number",)))
+    assert [(row.id, row.name) for row in experiments] == [("0", "Default"), ("1", "churn")]
+    assert [(run.number, run.experiment, run.name, run.seals) for run in (first, second)] == [
+        (1, "1", "line-1", 1),
+        (2, "1", "line-2", 1),
+    ]
+    params = project.ws.store.read(lambda reader: reader.params.of([second.number]))[second.number]
+    assert params["seed"] == str(second.seed)
+
+
 @pytest.mark.capability("C16")
 def test_the_same_data_code_and_seed_make_the_same_model(project: Project) -> None:
     first, second = project.run(), project.run()

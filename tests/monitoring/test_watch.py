@@ -274,6 +274,31 @@ def test_a_version_without_an_interval_of_its_holdout_is_measured_and_not_judged
     assert "no interval of its holdout" in row.details["summary"]
 
 
+def test_a_version_that_a_client_registered_is_watched_without_a_profile(
+    world: MonitoringWorld, rng: np.random.Generator, version: ModelVersion
+) -> None:
+    """It has no drift monitor, and what its client logged as `auc` is not taken for our own measurement."""
+    bare = msgspec.structs.replace(version, profile=None, run=world.registry.tracked_run(world.registry.ann))
+    replay(world, rng, range(8), skill=0.0)
+    watch, recent = world.watch(bare), world.recent()
+
+    step(world, watch, recent, START + 9 * DAY)
+
+    assert world.windows("drift") == []
+    assert [row.alarm for row in world.windows("auc")] == [False]
+    assert watch.judged == START + 7 * DAY
+
+
+def test_a_watch_without_any_monitor_holds_nothing_back(
+    world: MonitoringWorld, version: ModelVersion
+) -> None:
+    policy = msgspec.structs.replace(POLICY, metrics=())
+    watch, recent = world.watch(msgspec.structs.replace(version, profile=None), policy), world.recent()
+
+    assert step(world, watch, recent, START + 9 * DAY) == 0
+    assert watch.judged == START + 9 * DAY
+
+
 def test_a_window_judged_from_a_sample_says_so(
     world: MonitoringWorld, rng: np.random.Generator, version: ModelVersion
 ) -> None:

@@ -26,6 +26,7 @@ from andon.registry import (
     judging,
     live_release,
     refuse,
+    register_version,
     start_rolling,
     undo_release,
     withdraw,
@@ -287,6 +288,60 @@ def test_the_authors_of_a_line_are_all_who_changed_it_since_the_live_version(wor
     world.change_line(world.robot)
 
     assert world.read(lambda reader: authors(reader, second)) == {world.line_actor, world.bob, world.cat}
+
+
+@pytest.mark.parametrize("who", ["registered it", "asked for it", "began the run", "changed the policy"])
+def test_of_a_version_that_no_line_made_the_authors_are_all_who_had_a_part(
+    world: RegistryWorld, who: str
+) -> None:
+    run = world.tracked_run(actor=world.ann if who == "began the run" else world.cat)
+    if who == "changed the policy":
+        world.change_line(world.ann)
+    version = world.do(
+        register_version, model="churn", digest=other("package"), run=run,
+        actor=world.ann if who == "registered it" else world.cat,
+    )  # fmt: skip
+    world.verdict(version)
+    release = world.do(
+        judging,
+        world.request(version, approvals_needed=1, actor=world.ann if who == "asked for it" else world.cat),
+    )
+
+    with pytest.raises(Forbidden, match="an author"):
+        world.do(approve, release, actor=world.ann)
+
+    assert world.do(approve, release, actor=world.bob).actor == world.bob
+
+
+def test_a_version_without_any_run_is_released_like_others(world: RegistryWorld) -> None:
+    version = world.do(register_version, model="churn", digest=other("package"), actor=world.ann)
+    verdict = world.verdict(version)
+    release = world.do(judging, world.request(version, approvals_needed=1))
+
+    world.do(approve, release, actor=world.bob)
+    world.do(go_live, world.do(start_rolling, release, verdict))
+    following = rolling(world)
+
+    assert release.run is None
+    assert state(world, release) == "live"
+    assert world.read(lambda reader: authors(reader, following)) == {world.line_actor}
+
+
+def test_the_run_of_the_live_version_may_be_gone(world: RegistryWorld) -> None:
+    first = live(world)
+    world.write(lambda tx: tx.runs.remove(first.run))
+
+    second = rolling(world)
+
+    assert world.read(lambda reader: authors(reader, second)) == {world.line_actor}
+
+
+def test_a_deleted_version_is_not_released(world: RegistryWorld) -> None:
+    version = world.version()
+    gone = world.write(lambda tx: tx.model_versions.change(replace(version, deleted_at=world.now())))
+
+    with pytest.raises(Invalid, match="churn/1 was deleted"):
+        world.request(gone)
 
 
 def test_an_approval_of_another_digest_or_policy_does_not_count(world: RegistryWorld) -> None:

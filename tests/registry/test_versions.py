@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from andon.core.errors import Invalid
 from andon.core.ids import node
+from andon.registry import register_version
 from tests.registry.world import EVIDENCE, FAILED, POLICY, RegistryWorld, other
 
 
@@ -35,6 +37,38 @@ def test_a_version_is_tied_to_its_run_and_data_in_the_ledger(world: RegistryWorl
         "digest": version.digest,
         "profile": version.profile,
     }
+
+
+def test_a_model_is_registered_with_its_first_version(world: RegistryWorld) -> None:
+    world.version("a")
+    world.version("b")
+
+    assert [row.id for row in world.read(lambda reader: reader.models.select())] == ["churn"]
+    assert world.kinds(node("model", "churn")) == ["model.created"]
+
+
+def test_a_version_may_come_without_run_data_and_profile(world: RegistryWorld) -> None:
+    first, second = (
+        world.do(register_version, model="churn", digest=other("a"), actor=world.ann) for _ in range(2)
+    )
+
+    assert (first.number, second.number, first.run, first.dataset_version, first.profile) == (
+        1,
+        2,
+        None,
+        None,
+        None,
+    )
+    (event,) = world.events(node("model_version", first.id))
+    assert (event.inputs, event.facts["profile"]) == ((), None)
+
+
+def test_a_deleted_version_is_not_found_again(world: RegistryWorld) -> None:
+    run = world.run()
+    first = world.version("a", run=run)
+    world.write(lambda tx: tx.model_versions.change(replace(first, deleted_at=world.now())))
+
+    assert world.version("a", run=run).number == 2
 
 
 @pytest.mark.capability("D13")

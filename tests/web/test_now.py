@@ -13,6 +13,7 @@ from andon.core.ids import ModelVersionId, ReleaseId, node
 from andon.core.routes import Arm, EndpointRoute, Role
 from andon.pipelines.gateways import GatewayState
 from andon.store.files import write_atomic
+from andon.testing.rows import tracked_run
 from andon.testing.worlds import seed_world
 from andon.web.traffic import Answers, Traffic
 from andon.web.ui.now import gateway_words, health, now_view, overall, undo_offer
@@ -174,6 +175,26 @@ def test_a_refused_release_says_why(world: World) -> None:
 def test_what_is_gone_is_called_by_its_id(world: World) -> None:
     assert world.ws.store.read(lambda reader: Names(reader).node(node("release", "rel_gone"))) == "rel_gone"
     assert world.ws.store.read(lambda reader: Names(reader).node(node("comet", "halley"))) == "halley"
+
+
+def test_a_clients_run_is_called_by_its_experiment(world: World) -> None:
+    run = replace(tracked_run("f" * 32), actor=world.person.id)
+    world.ws.store.write(lambda tx: tx.runs.add(run))
+
+    view = now_view(world.ws, Traffic(world.ws.log, SystemClock()))
+    named = world.ws.store.read(
+        lambda reader: [
+            Names(reader).node(node(kind, ident))
+            for kind, ident in (("run", run.id), ("experiment", "0"), ("model", "flights"))
+        ]
+    )
+
+    assert (view.runs[0].line, view.runs[0].why, view.runs[0].state) == (
+        "experiment Default",
+        "by a client",
+        "running",
+    )
+    assert named == ["run ffffffff of experiment Default", "experiment Default", "model flights"]
 
 
 # --- traffic ---

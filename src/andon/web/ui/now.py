@@ -309,7 +309,7 @@ def _run(run: Run, reader: Reader, names: Names) -> RunView:
     return RunView(
         id=run.id, label=short(run.id), line=run.line or names.node(node("experiment", run.experiment)),
         state=run.state, tone=tone, who=names.actor(run.actor),
-        why=REASONS[trigger.kind] if trigger else "of unknown cause", result=result,
+        why=REASONS[trigger.kind] if trigger else "of unknown cause" if run.line else "by a client", result=result,
         at=run.finished_at or run.started_at or run.created_at,
     )  # fmt: skip
 
