@@ -96,7 +96,7 @@ class VerdictSaid(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionSaid(msgspec.Struct, frozen=True, kw_only=True):
-    """The model that answered. `digest` is its package's, `run` what it says it came from, if there is still a row of it."""
+    """The model that answered. `digest` is its package's, `run` what it says it came from, with or without a row of it."""
 
     id: ModelVersionId
     model: str
