@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import functools
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from sqlalchemy import (
@@ -127,7 +127,8 @@ def search(session: Session, query: Query) -> Found:
     many = len(query.scope) > MOST_SCOPES
     few = _few(session, noun, query)
     first = order[0].field
-    walks = few is None and not many and (first.kind in ("param", "tag") or _is_walked(noun, first))
+    labels = noun.scope is not None and first.kind in noun.labels
+    walks = few is None and not many and (labels or _is_walked(noun, first))
     plan = _Plan(query, noun, order, walks, few, session.connection.dialect.name == "postgresql")
     scopes: Sequence[tuple[str, ...]] = (
         [query.scope] if many or noun.scope is None else [(scope,) for scope in query.scope]
@@ -176,17 +177,18 @@ def _check(noun: _Noun, query: Query) -> None:
 
 
 def _order(noun: _Noun, query: Query) -> tuple[Order, ...]:
-    """The whole order: what was asked for, then the newest first, then the id."""
-    asked = list({order.field: order for order in reversed(query.order)}.values())[::-1]
-    known = {each.field for each in asked}
-    return (*asked, *(order for order in _ties(noun) if order.field not in known))
+    """What was asked for, each field once, or else the newest first. Ties are seen to in `_statement`."""
+    asked = {order.field: order for order in reversed(query.order)}
+    return tuple(asked.values())[::-1] or (Order(Field("attribute", noun.start), noun.start != "id"),)
 
 
-def _ties(noun: _Noun) -> tuple[Order, ...]:
-    """The newest first, then the id."""
-    start = Order(Field("attribute", noun.start), down=True)
-    ident = Order(Field("attribute", "id"))
-    return (ident,) if noun.start == "id" else (start, ident)
+def _age(noun: _Noun) -> ColumnElement[Any]:
+    """When a row began, in milliseconds: what is said by `rank`, the other way round."""
+    column: Any = noun.table.c[noun.start]
+    if not isinstance(column.type, Moment):
+        return cast("ColumnElement[Any]", column)
+    began = func.coalesce(column, noun.table.c.created_at) if column.nullable else column
+    return type_coerce(began, BigInteger) // 1000
 
 
 def _phases(plan: _Plan) -> tuple[int, ...]:
@@ -323,7 +325,7 @@ def _statement(
     first = plan.order[0].field
     source: FromClause = table
     rules: list[ColumnElement[bool]] = []
-    others = plan.order[1:]
+    ties = _Key(None, _age(noun), noun.start != "id")
     if plan.walks and phase < 2:
         walked, value = _walked(plan)
         source = walked.join(table, table.c[noun.owner] == _off(plan, walked.c.owner))
@@ -333,9 +335,7 @@ def _statement(
             head = equal if equal is not None else after[0] if tie and after else None
             tail = literal("") if _is_whole(head) else func.coalesce(walked.c.tail, "")
             keys.append(_Key(None, tail, plan.order[0].down))
-        if others == _ties(noun):  # the index has them already
-            keys += [_Key(None, walked.c.rank, False), _Key(None, table.c.id, False)]
-            others = ()
+        ties = _Key(None, walked.c.rank, False)
     elif first.kind == "attribute":
         column = table.c[first.key]
         rules += [column.is_(None)] if phase else [column.is_not(None)] if column.nullable else []
@@ -345,9 +345,10 @@ def _statement(
         place = keys[0].place
         rules += [] if place is None else [place == phase]
         keys = [] if phase else [_Key(None, key.value, key.down) for key in keys]
-    for number, order in enumerate(others, 1):
+    for number, order in enumerate(plan.order[1:], 1):
         source, more = _joined(plan, source, order, f"k{number}")
         keys += more
+    keys += [ties, _Key(None, table.c.id, False)]
     if noun.scope is not None:
         place_in = _off(plan, table.c[noun.scope])
         rules.append(place_in.in_(scope) if len(scope) != 1 else place_in == scope[0])
@@ -680,15 +681,12 @@ def _merged(plan: _Plan, phase: int, found: list[list[Any]], limit: int) -> list
 
 def _directions(plan: _Plan, phase: int) -> list[bool]:
     """Which sort values of a row descend."""
-    first, others = plan.order[0], plan.order[1:]
-    walks = plan.walks and phase < 2
+    first, walks = plan.order[0], plan.walks and phase < 2
     downs = [first.down] * (2 if first.field.kind in ("param", "tag") else 1) if walks or not phase else []
-    if walks and others == _ties(plan.noun):
-        return [*downs, False, False]
-    for number, order in enumerate(others):
+    for number, order in enumerate(plan.order[1:]):
         _, keys = _joined(plan, plan.noun.table, order, f"d{number}")
         downs += [down for key in keys for _, down in _parts(key)]
-    return downs
+    return [*downs, not walks and plan.noun.start != "id", False]
 
 
 def _encode(query: Query, phase: int, row: Any) -> str:

@@ -16,6 +16,7 @@ from andon.testing.stores.metrics import MetricChecks
 from andon.testing.stores.nouns import NounChecks
 from andon.testing.stores.place import Openable, Place
 from andon.testing.stores.processes import ProcessChecks
+from andon.testing.stores.searching import SearchChecks
 from andon.testing.stores.selecting import SelectChecks
 from andon.testing.stores.transactions import TransactionChecks
 
@@ -24,6 +25,6 @@ __all__ = ["Openable", "Place", "StoreConformance"]
 
 class StoreConformance(
     NounChecks, SelectChecks, MetricChecks, LabelChecks, FolderChecks, CounterChecks, LedgerChecks, LeaseChecks,
-    TransactionChecks, ProcessChecks,
+    SearchChecks, TransactionChecks, ProcessChecks,
 ):  # fmt: skip
     """All checks. A subclass gives the fixture `place`."""
