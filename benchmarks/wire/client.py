@@ -110,6 +110,8 @@ def search(client: Any, order: Answer, _gate: Any) -> Answer:
                     page_token=token,
                 )
                 rows, token = rows + len(page), page.token
+                if not token:
+                    break
             spent.append(time.perf_counter() - start)
             if time.monotonic() - begin > order["seconds"]:
                 break
