@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import datetime
+from itertools import takewhile
 from urllib.parse import unquote
 
 from msgspec.structs import replace
@@ -27,6 +28,7 @@ LONGEST = 1000
 """Bytes of a path, and `LONGEST_PART` of what stands between two slashes."""
 LONGEST_PART = 255
 PAGE = 1000
+_STRETCH = 16
 _DRIVE = re.compile(r"[A-Za-z]:\Z")
 _OF_RUN = re.compile(r"[^/]+/([0-9a-f]{32})(?:/|\Z)")
 _OF_MODEL = re.compile(r"[^/]+/models/(m-[0-9a-f]{32})(?:/|\Z)")
@@ -193,7 +195,20 @@ def list_folder(
     reader: Reader, folder: str, *, after: str = "", limit: int = PAGE
 ) -> list[tuple[str, Artifact | None]]:
     """Names of what lies directly in a folder, in order, each with its artifact if it is a file. Absent: nothing."""
-    return reader.files.children(folder, after=after, limit=limit)
+    start, found = f"{folder}/" if folder else "", list[tuple[str, Artifact | None]]()
+    while len(found) < limit:
+        step = reader.files.children(folder, after=found[-1][0] if found else after, limit=1)
+        found += step
+        if not step:
+            break
+        file, stretch = step[0][1], _STRETCH
+        while file is not None and len(found) < limit:  # files in a row are one query, a folder is a seek
+            count = min(stretch, limit - len(found))
+            rows = reader.files.under(folder, after=file.id, limit=count)
+            files = list(takewhile(lambda row: "/" not in row.id.removeprefix(start), rows))
+            found += [(row.id.removeprefix(start), row) for row in files]
+            file, stretch = (files[-1] if len(files) == count else None), stretch * 2
+    return found
 
 
 def artifact_tree(reader: Reader, folder: str) -> Tree:

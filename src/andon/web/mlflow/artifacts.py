@@ -10,19 +10,23 @@ import asyncio
 import base64
 import binascii
 from typing import NamedTuple, NoReturn
+from weakref import WeakKeyDictionary
 
 from anyio.to_thread import run_sync
 from msgspec import field
 from starlette.responses import Response
 
 from andon.core.entities import Artifact, Run
-from andon.core.errors import Invalid
+from andon.core.errors import Invalid, NotFound
 from andon.governance.access import Permission
+from andon.pipelines.workspace import OpenWorkspace
+from andon.registry.clients import ROOT as VERSIONS
+from andon.registry.clients import VersionFiles
 from andon.store.ports import Reader, Transaction
 from andon.tracking import artifacts as verbs
 from andon.tracking import limits
 from andon.tracking.runs import find_run
-from andon.web.mlflow.files import receive_blob, serve_blob
+from andon.web.mlflow.files import PIECE, receive_blob, serve_blob, serve_bytes
 from andon.web.mlflow.wire import Ask, Message, Unsupported, WireEndpoint, Work
 
 ROOT = "/api/2.0/mlflow-artifacts"
@@ -52,8 +56,9 @@ class Files(Message):
 
 
 async def _upload(ask: Ask) -> Response:
-    path, store = verbs.check_path(ask.path["path"]), ask.ws.store
-    await run_sync(store.read, lambda reader: verbs.check_writable(reader, path))
+    path, store = _writable(verbs.check_path(ask.path["path"])), ask.ws.store
+    if int(ask.request.headers.get("content-length", PIECE)) >= PIECE:  # before much comes in, see if it may
+        await run_sync(store.read, lambda reader: verbs.check_writable(reader, path))
     digest, size = await receive_blob(ask.request, ask.ws.blobs)
     at, actor = ask.ws.clock.now(), ask.actor.id
     await asyncio.wrap_future(
@@ -63,7 +68,16 @@ async def _upload(ask: Ask) -> Response:
 
 
 async def _download(ask: Ask) -> Response:
-    return await send_artifact(ask, verbs.check_path(ask.path["path"]))
+    path = verbs.check_path(ask.path["path"])
+    if not _of_version(path):
+        return await send_artifact(ask, path)
+    found = await run_sync(_versions(ask).at, path)
+    if isinstance(found, list):
+        raise Invalid(f"{path!r} is a folder, not a file", hint="list it", field="path")
+    name = path.rpartition("/")[2]
+    if found.digest is None:
+        return serve_bytes(ask.request, found.data or b"", name)
+    return await serve_blob(ask.request, ask.ws.blobs, found.digest, found.size_bytes, name)
 
 
 async def send_artifact(ask: Ask, path: str) -> Response:
@@ -86,17 +100,53 @@ class Folder(Message):
 
 
 def _list(ask: Ask) -> Files:
-    return Files(files=told(everything(ask, verbs.check_folder(ask.form.path)), ""))
+    folder = verbs.check_folder(ask.form.path)
+    if not _of_version(folder):
+        return Files(files=told(everything(ask, folder), ""))
+    try:
+        found = _versions(ask).at(folder)
+    except NotFound:
+        found = []
+    if not isinstance(found, list):
+        return Files()
+    sizes = [(name, None if file is None else file.size_bytes) for name, file in found]
+    return Files(files=[FileInfo(path=name, is_dir=size is None, file_size=size) for name, size in sizes])
 
 
 def _delete(ask: Ask) -> Work:
-    path = verbs.check_path(ask.path["path"].removesuffix("/"))
+    path = _writable(verbs.check_path(ask.path["path"].removesuffix("/")))
     at, actor = ask.ws.clock.now(), ask.actor.id
 
     def work(tx: Transaction) -> None:
         verbs.delete_artifacts(tx, path, actor=actor, at=at)
 
     return work
+
+
+def _of_version(path: str) -> bool:
+    """Whether a path is that of a registered version's files, which are looked up in its manifest."""
+    return path == VERSIONS or path.startswith(f"{VERSIONS}/")
+
+
+def _writable(path: str) -> str:
+    """A path that is not that of a version's files.
+
+    Raises:
+        Invalid: it is.
+    """
+    if _of_version(path):
+        raise Invalid(f"{path[:200]!r} is of a registered version, which never changes", field="path")
+    return path
+
+
+def _versions(ask: Ask) -> VersionFiles:
+    known = _VERSIONS.get(ask.ws)
+    if known is None:
+        known = _VERSIONS[ask.ws] = VersionFiles(ask.ws.store, ask.ws.blobs)
+    return known
+
+
+_VERSIONS: WeakKeyDictionary[OpenWorkspace, VersionFiles] = WeakKeyDictionary()
 
 
 def _no_multipart(_: Ask) -> NoReturn:

@@ -39,23 +39,31 @@ async def receive_blob(request: Request, blobs: LocalBlobs) -> tuple[Digest, int
         ClientDisconnect: the client went away in the middle; nothing of it is left.
         StorageFull: nothing was stored.
     """
+    pieces = _pieces(request)
+    first = await anext(pieces, b"")
+    if len(first) < PIECE:
+        return await run_sync(_store, blobs, first), len(first)
     writer = await run_sync(blobs.writer)
     try:
-        await _fill(writer, request)
+        await _fill(writer, first, pieces)
         return await run_sync(lambda: writer.commit(heal=True)), writer.size_bytes
     finally:
         await run_sync(writer.close)
 
 
-async def _fill(writer: BlobWriter, request: Request) -> None:
+def _store(blobs: LocalBlobs, data: bytes) -> Digest:
+    with blobs.writer() as writer:
+        writer.write(data)
+        return writer.commit(heal=True)
+
+
+async def _fill(writer: BlobWriter, first: bytes, pieces: AsyncIterator[bytes]) -> None:
     """Write each piece while the next one comes in."""
-    writing: asyncio.Future[None] | None = None
-    async for piece in _pieces(request):
-        if writing is not None:
-            await writing
-        writing = _begin(writer.write, piece)
-    if writing is not None:
+    writing = _begin(writer.write, first)
+    async for piece in pieces:
         await writing
+        writing = _begin(writer.write, piece)
+    await writing
 
 
 def _begin(work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
@@ -76,6 +84,13 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
             parts, size = [], 0
     if size:
         yield b"".join(parts)
+
+
+def serve_bytes(request: Request, data: bytes, name: str) -> Response:
+    """The answer to a GET or HEAD of bytes that were made for it."""
+    headers = {"Content-Type": "application/octet-stream", "Content-Disposition": attachment(name)}
+    headers["Content-Length"] = str(len(data))
+    return Response(b"" if request.method == "HEAD" else data, headers=headers)
 
 
 async def serve_blob(request: Request, blobs: LocalBlobs, digest: Digest, size: int, name: str) -> Response:
