@@ -100,7 +100,7 @@ class SqlCollection(Generic[E]):
         if after is not None:
             statement = statement.where(beyond(self._table, order, after))
         statement = statement.order_by(*ordering(self._table, order)).limit(limit)
-        return [self._entity(row) for row in self._session.connection.execute(statement)]
+        return [self._entity(row) for row in self._session.connection.execute(statement).all()]
 
     def count(self, where: Mapping[str, Where] | None = None) -> int:
         statement = select(func.count()).select_from(self._table).where(*conditions(self._table, where))

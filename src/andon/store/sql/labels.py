@@ -57,7 +57,7 @@ class SqlLabels:
         for start in range(0, len(owners), _MANY):
             some = table.owner.in_(list(owners[start : start + _MANY]))
             statement = select(*columns).where(some).order_by(table.owner, table.key)
-            for owner, key, head, tail in self._session.connection.execute(statement):
+            for owner, key, head, tail in self._session.connection.execute(statement).all():
                 found[owner][key] = head if tail is None else head + tail
         return found
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, select, tuple_
 from sqlalchemy.exc import IntegrityError
 
 from andon.core.entities import LoggedModel, ModelPoint, Point, Run, owner
 from andon.core.errors import Invalid, NotFound
 from andon.core.ids import LoggedModelId
 from andon.store.sql.collection import Many, Session
+from andon.store.sql.ready import ready
 from andon.store.sql.schema import latest_metrics, logged_model_metrics, metrics
-from andon.store.sql.types import unstorable
+from andon.store.sql.types import TEXT, WHOLE, unstorable
 
 _AT_ONCE: Final = 500
 _PLACE: Final = {"step": "bigint", "at_ms": "bigint", "nan": "boolean", "value": "double precision"}
@@ -48,6 +50,25 @@ _RAISE_LATEST: Final = _newer("latest_metrics", "owner, key")
 _RAISE_OF_MODELS: Final = _newer("logged_model_metrics", "owner, run, key, dataset_name, dataset_digest")
 
 
+def _stretch(compare: Callable[[Any, Any], ColumnElement[bool]]) -> Select[Any]:
+    """A page of a history that begins at a place or after it."""
+    place = (metrics.c.step, metrics.c.at_ms, metrics.c.nan, metrics.c.value)
+    here = tuple_(*(bindparam(column.name, type_=column.type) for column in place))
+    return (
+        select(*place)
+        .where(
+            metrics.c.owner == bindparam("owner", type_=WHOLE), metrics.c.key == bindparam("key", type_=TEXT)
+        )
+        .where(compare(tuple_(*place), here))
+        .order_by(*place)
+        .limit(bindparam("most", type_=WHOLE))
+    )
+
+
+_FROM: Final = _stretch(operator.ge)
+_AFTER: Final = _stretch(operator.gt)
+
+
 class SqlMetrics:
     """`ports.Metrics`. NaN is kept as a flag, since SQLite would make it NULL."""
 
@@ -77,19 +98,20 @@ class SqlMetrics:
         for start in range(0, len(numbers), _AT_ONCE):
             some = table.owner.in_(numbers[start : start + _AT_ONCE])
             statement = select(*columns).where(some).order_by(table.owner, table.key)
-            for number, key, nan, value, at_ms, step in self._session.connection.execute(statement):
+            for number, key, nan, value, at_ms, step in self._session.connection.execute(statement).all():
                 found[number][key] = Point(key, math.nan if nan else value, at_ms, step)
         return found
 
     def history(self, run: Run, key: str, *, after: Point | None = None, limit: int = 25_000) -> list[Point]:
-        table = metrics.c
-        place = (table.step, table.at_ms, table.nan, table.value)
-        statement = select(*place).where(table.owner == run.number, table.key == key)
-        if after is not None:
-            here = tuple_(*_place(after), types=[column.type for column in place])
-            statement = statement.where(tuple_(*place) > here)
-        found = self._session.connection.execute(statement.order_by(*place).limit(limit))
-        return [Point(key, math.nan if nan else value, at_ms, step) for step, at_ms, nan, value in found]
+        start = _place(after) if after is not None else (-(2**63), -(2**63), False, -math.inf)
+        values = {"owner": run.number, "key": key, "most": limit, **dict(zip(_PLACE, start, strict=True))}
+        statement = _AFTER if after is not None else _FROM
+        found = ready(statement, self._session.connection, tuple(values)).run(
+            self._session.connection, values
+        )
+        return [
+            Point(key, math.nan if nan else value, at_ms, step) for step, at_ms, nan, value in found.all()
+        ]
 
     def log_of_models(self, models: Sequence[LoggedModel], points: Sequence[ModelPoint]) -> None:
         self._session.check_writable()

@@ -39,6 +39,13 @@ class Ready:
         """Execute it; rows come as the driver gives them."""
         return connection.exec_driver_sql(self._sql, self._given(values), execution_options=_KEEP)
 
+    def tuples(self, connection: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Execute it; all rows at once, as the driver makes them."""
+        found = self.run(connection, values)
+        rows: list[tuple[Any, ...]] = [] if found.cursor is None else found.cursor.fetchall()
+        found.close()
+        return rows
+
     def run_many(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Execute it once for each row."""
         connection.exec_driver_sql(self._sql, [self._given(row) for row in rows])
