@@ -106,12 +106,9 @@ class SqlMetrics:
         start = _place(after) if after is not None else (-(2**63), -(2**63), False, -math.inf)
         values = {"owner": run.number, "key": key, "most": limit, **dict(zip(_PLACE, start, strict=True))}
         statement = _AFTER if after is not None else _FROM
-        found = ready(statement, self._session.connection, tuple(values)).run(
-            self._session.connection, values
-        )
-        return [
-            Point(key, math.nan if nan else value, at_ms, step) for step, at_ms, nan, value in found.all()
-        ]
+        asked = ready(statement, self._session.connection, tuple(values))
+        found = asked.tuples(self._session.connection, values)
+        return [Point(key, math.nan if row[2] else row[3], row[1], row[0]) for row in found]
 
     def log_of_models(self, models: Sequence[LoggedModel], points: Sequence[ModelPoint]) -> None:
         self._session.check_writable()
