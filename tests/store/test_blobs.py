@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from andon.core.canonical import Digest, digest_bytes
 from andon.core.clock import SystemClock
-from andon.core.errors import Corrupt
-from andon.store.blobs import LocalBlobs, storage_key
+from andon.core.errors import Corrupt, NotFound
+from andon.store.blobs import BlobReader, LocalBlobs, storage_key
 from andon.store.ports import Blobs
 from andon.testing.blobs import BlobsConformance
 from andon.testing.powercut import RecordingDisk
@@ -82,6 +85,12 @@ class LaterClock(SystemClock):
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.ahead
+
+
+def damage(path: Path, data: bytes) -> None:
+    path.chmod(0o600)
+    path.write_bytes(data)
+    path.chmod(0o400)
 
 
 def files(root: Path) -> list[Path]:
@@ -214,6 +223,137 @@ def test_a_sweep_takes_nothing_from_a_slow_writer(tmp_path: Path) -> None:
     digest = LocalBlobs(tmp_path).put(slow())
 
     assert LocalBlobs(tmp_path).get(digest) == b"first second"
+
+
+def test_a_blob_written_in_pieces_by_several_threads_is_that_of_its_bytes(tmp_path: Path) -> None:
+    blobs, pieces = LocalBlobs(tmp_path), [bytes([number]) * 700_000 for number in range(30)]
+
+    with blobs.writer() as writer, ThreadPoolExecutor(4) as threads:
+        for piece in pieces:
+            threads.submit(writer.write, piece).result(30)
+        digest = threads.submit(writer.commit).result(30)
+
+    assert writer.size_bytes == 21_000_000
+    assert digest == digest_bytes(b"".join(pieces))
+    assert files(tmp_path) == [storage_key(digest)]
+    assert blobs.get(digest) == b"".join(pieces)
+
+
+def test_what_is_not_committed_is_never_a_blob(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+
+    with blobs.writer() as writer:
+        writer.write(b"half")
+        assert len(files(tmp_path)) == 1
+    writer.close()
+
+    assert files(tmp_path) == []
+    with pytest.raises(ValueError, match="closed"):
+        writer.write(b"more")
+    with pytest.raises(ValueError, match="closed"):
+        writer.commit()
+
+
+def test_a_damaged_blob_is_healed_by_writing_it_again(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    digest = blobs.put(b"abc")
+    damage(tmp_path / storage_key(digest), b"xyz")
+
+    for heal, found in ((False, b"xyz"), (True, b"abc")):
+        with blobs.writer() as writer:
+            writer.write(b"abc")
+            assert writer.commit(heal=heal) == digest
+        assert (tmp_path / storage_key(digest)).read_bytes() == found
+
+
+def test_any_part_of_a_checked_blob_is_read(tmp_path: Path) -> None:
+    blobs, data = LocalBlobs(tmp_path), bytes(range(256)) * 10_000
+    digest = blobs.put(data)
+
+    with blobs.reader(digest) as reader:
+        assert reader.size_bytes == len(data)
+        assert reader.read(1_000_000, 999) == data[1_000_000:1_000_999]
+        assert reader.read(0, 10) == data[:10]
+        assert reader.read(len(data) - 5, 100) == data[-5:]
+        blobs.remove(digest)
+        assert reader.read(7, 7) == data[7:14], "an open blob outlives its removal"
+    reader.close()
+    with pytest.raises(ValueError, match="closed"):
+        reader.read(0, 1)
+    with pytest.raises(NotFound):
+        blobs.reader(digest)
+
+
+def test_a_blob_that_is_changed_while_it_is_read_is_read_no_further(tmp_path: Path) -> None:
+    blobs, data = LocalBlobs(tmp_path), bytes(5_000_000)
+    digest = blobs.put(data)
+    path = tmp_path / storage_key(digest)
+
+    with blobs.reader(digest) as reader:
+        assert reader.read(0, 5) == bytes(5)
+        before = path.stat()
+        path.chmod(0o600)
+        assert reader.read(5, 5) == bytes(5), "touched, and whole as before"
+        with path.open("r+b") as file:
+            file.seek(4_000_000)
+            file.write(b"!")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(Corrupt, match=str(path)):
+            reader.read(10, 5)
+
+
+def test_a_check_that_was_just_made_holds_until_the_file_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = LocalBlobs(tmp_path)
+    digest = blobs.put(b"abc" * 1000)
+    path = tmp_path / storage_key(digest)
+    monkeypatch.setattr("andon.store.blobs._SETTLED_NS", -1)  # as if the file were older
+    checks = []
+    monkeypatch.setattr(
+        BlobReader, "check", lambda self, real=BlobReader.check: (checks.append(1), real(self))[1]
+    )
+
+    blobs.reader(digest, recent_s=300).close()
+    blobs.reader(digest, recent_s=300).close()
+    assert len(checks) == 1
+    blobs.reader(digest).close()
+    assert len(checks) == 2, "who does not ask for it gets no memory"
+    blobs.reader(digest, recent_s=1e-9).close()
+    assert len(checks) == 3, "too long ago"
+    before = path.stat()
+    damage(path, b"xyz" * 1000)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(Corrupt):
+        blobs.reader(digest, recent_s=300)
+
+
+def test_a_young_file_is_checked_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = LocalBlobs(tmp_path)
+    digest = blobs.put(b"abc")
+    checks = []
+    monkeypatch.setattr(
+        BlobReader, "check", lambda self, real=BlobReader.check: (checks.append(1), real(self))[1]
+    )
+
+    blobs.reader(digest, recent_s=300).close()
+    blobs.reader(digest, recent_s=300).close()
+
+    assert len(checks) == 2
+
+
+def test_a_thousand_blobs_written_and_read_leave_no_descriptor(tmp_path: Path) -> None:
+    blobs, open_before = LocalBlobs(tmp_path), psutil.Process().num_fds()
+
+    for number in range(1000):
+        with blobs.writer() as writer:
+            writer.write(b"%d" % (number % 3))
+            digest = writer.commit() if number % 2 else digest_bytes(b"none")
+        with contextlib.suppress(NotFound), blobs.reader(digest) as reader:
+            reader.read(0, 1)
+
+    assert psutil.Process().num_fds() == open_before
 
 
 def put_some(disk: RecordingDisk, root: Path) -> None:
