@@ -42,9 +42,9 @@ class Ready:
     def tuples(self, connection: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Execute it; all rows at once, as the driver makes them."""
         found = self.run(connection, values)
-        rows: list[tuple[Any, ...]] = [] if found.cursor is None else found.cursor.fetchall()
+        rows = found.cursor.fetchall()
         found.close()
-        return rows
+        return [*rows]
 
     def run_many(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Execute it once for each row."""
