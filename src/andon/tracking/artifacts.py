@@ -64,7 +64,8 @@ def check_path(path: str) -> str:
         raise Invalid(f"Invalid path {path[:60]!r}...: it has more than {LONGEST} bytes", field="path")
     seen = path
     while True:
-        if fault := _fault(seen):
+        fault = _fault(seen) or ("it has more folders" if seen.count("/") > path.count("/") else "")
+        if fault:
             again = "" if seen == path else ", decoded once more"
             raise Invalid(f"Invalid path {path[:200]!r}: {fault}{again}", field="path")
         decoded = unquote(seen)
@@ -94,8 +95,6 @@ def _fault(path: str) -> str:
         return "it names no file"
     if path.startswith("/"):
         return "it is absolute"
-    if _DRIVE.match(path[:2]):
-        return "it begins with a drive"
     if "\\" in path or "#" in path:
         return r"'\' and '#' are not kept in names, since clients read them as something else"
     if "\ufffd" in path or any(unicodedata.category(each) in ("Cc", "Cs") for each in path):
