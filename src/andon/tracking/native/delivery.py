@@ -6,20 +6,21 @@ delivered again, after a lost answer or by two senders at once, changes nothing.
 
 from __future__ import annotations
 
-import re
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 
 import msgspec
 
-from andon.core.canonical import Digest
+from andon.core.canonical import Digest, parse_digest
 from andon.core.clock import from_us
-from andon.core.entities import Artifact, Cursor, Point, Run
-from andon.core.errors import AndonError, Conflict, Invalid, NotFound
+from andon.core.entities import Cursor, Point, Run
+from andon.core.errors import AndonError, Invalid, NotFound
 from andon.core.ids import ActorId
 from andon.core.states import RunState, advance
-from andon.store.ports import Transaction
+from andon.store.ports import Blobs, Transaction
+from andon.tracking.artifacts import check_path, put_artifact, run_root
 from andon.tracking.experiments import ensure_experiment
 from andon.tracking.inputs import CONTEXT_TAG, Dataset, log_datasets
 from andon.tracking.limits import PARAM_VALUE, TAG_VALUE, check_key, check_text, cut, time_of
@@ -37,16 +38,15 @@ from andon.tracking.native.entries import (
     Tags,
     Used,
 )
-from andon.tracking.runs import NAME_TAG, create_run, note_late_write, set_params, set_tags
+from andon.tracking.runs import NAME_TAG, create_run, note_late_write, random_name, set_params, set_tags
 
 DROPPED_TAG = "andon.dropped"
 REFUSED_TAG = "andon.refused"
 _MOST_SAID = 20
-_NAME = re.compile(r"[^\x00-\x1f\x7f\\]{1,500}\Z")
 
 
 def deliver(
-    tx: Transaction, delivery: Delivery, *, actor: ActorId, at: datetime, absent: Collection[Digest] = ()
+    tx: Transaction, delivery: Delivery, *, actor: ActorId, at: datetime, lacking: Collection[Digest] = ()
 ) -> Delivered:
     """Take entries over that were not taken over before; the number of the last that is taken care of comes back.
 
@@ -57,7 +57,7 @@ def deliver(
     Args:
         actor: who is authenticated; the client's own user is a claim.
         at: wall time of the receiver.
-        absent: contents of files that are named and not stored; such a file is refused.
+        lacking: contents of files that are named and not stored, as `absent` says; such a file is refused.
 
     Raises:
         NotFound: the run was removed for good since its first entries came.
@@ -71,7 +71,7 @@ def deliver(
     _check_order(fresh)
     if fresh and fresh[0].seq != done + 1 and not delivery.skipping:
         fresh = []
-    work = _Work(tx, run, actor, at, absent)
+    work = _Work(tx, run, actor, at, lacking)
     if cursor is None and not opening.helper:
         work.open(opening)
     work.take(fresh, opening)
@@ -83,6 +83,20 @@ def deliver(
     return Delivered(run=run.id, experiment=run.experiment, seq=seq, refused=work.refused[:_MOST_SAID])
 
 
+def absent(delivery: Delivery, blobs: Blobs) -> set[Digest]:
+    """Contents that a delivery names and that are not stored; asked before its transaction begins."""
+    found: set[Digest] = set()
+    for entry in delivery.entries:
+        if isinstance(entry, Kept):
+            try:
+                there = blobs.has(parse_digest(entry.digest))
+            except Invalid:
+                there = False
+            if not there:
+                found.add(entry.digest)
+    return found
+
+
 def _find(tx: Transaction, opening: Opening, actor: ActorId, at: datetime, *, known: bool) -> Run:
     """The run of an opening, begun if need be."""
     run = tx.runs.find(opening.run)
@@ -92,7 +106,7 @@ def _find(tx: Transaction, opening: Opening, actor: ActorId, at: datetime, *, kn
         )
     if run is None:
         experiment = ensure_experiment(tx, check_text(opening.experiment, 500, "experiment"), actor, at)
-        name = opening.name or f"run-{opening.run[-6:]}"
+        name = opening.name or random_name(random.Random(opening.run))
         run, _ = create_run(
             tx, experiment.id, actor=actor, at=at, name=check_text(name, 250, "name"), tags={NAME_TAG: name},
             claimed_user=opening.claimed_user, started_at=time_of(opening.opened_ms, "opened_ms"), ident=opening.run,
@@ -114,9 +128,9 @@ class _Work:
     """One delivery's changes to its run."""
 
     def __init__(
-        self, tx: Transaction, run: Run, actor: ActorId, at: datetime, absent: Collection[Digest]
+        self, tx: Transaction, run: Run, actor: ActorId, at: datetime, lacking: Collection[Digest]
     ) -> None:
-        self.tx, self.run, self.actor, self.at, self.absent = tx, run, actor, at, absent
+        self.tx, self.run, self.actor, self.at, self.lacking = tx, run, actor, at, lacking
         self.refused: list[Refused] = []
         self._newest = f"spool:{run.id}"
 
@@ -231,22 +245,13 @@ class _Work:
         log_datasets(self.tx, self.run, [dataset], at=self.at)
 
     def _keep(self, entry: Kept) -> None:
-        name = check_file_name(entry.name)
-        if entry.digest in self.absent:
-            raise NotFound(f"the bytes of {name!r} were lost before they were stored")
-        ident = f"{self.run.experiment}/{self.run.id}/artifacts/{name}"
-        parts = ident.split("/")
-        above = ["/".join(parts[:count]) for count in range(4, len(parts))]
-        if self.tx.files.children(ident, limit=1) or any(self.tx.artifacts.find(path) for path in above):
-            raise Conflict(f"{name!r} cannot be a file: it, or a folder of it, is something else already")
-        row = Artifact(
-            id=ident, digest=entry.digest, size_bytes=entry.size_bytes, actor=self.actor, changed_at=self.at
+        path = check_path(f"{run_root(self.run)}/{entry.name}")
+        if entry.digest in self.lacking:
+            raise NotFound(f"the bytes of {entry.name!r} were lost before they were stored")
+        put_artifact(
+            self.tx, path, parse_digest(entry.digest), entry.size_bytes, actor=self.actor, at=self.at
         )
-        known = self.tx.artifacts.find(ident)
-        if known is None:
-            self.tx.artifacts.add(row)
-        elif known.digest != entry.digest:
-            self.tx.artifacts.change(msgspec.structs.replace(row, rev=known.rev))
+        self.run = self.tx.runs.get(self.run.id)
 
     def _end(self, entry: Ended, opening: Opening) -> None:
         if entry.dropped:
@@ -264,24 +269,6 @@ class _Work:
 
     def _change(self, **changes: object) -> None:
         self.run = self.tx.runs.change(msgspec.structs.replace(self.run, **changes))
-
-
-def check_file_name(name: str) -> str:
-    """The name of a run's file, if it is a path below the run's own folder.
-
-    Raises:
-        Invalid: it is not: absolute, with empty parts, `.` or `..`, a backslash or a control character.
-
-    >>> check_file_name("plots/roc.png")
-    'plots/roc.png'
-    """
-    parts = name.split("/")
-    if not _NAME.match(name) or any(part in ("", ".", "..") for part in parts) or len(parts) > 50:
-        raise Invalid(
-            f"{name[:80]!r} cannot name a file of a run",
-            hint="a name is a path such as 'plots/roc.png', without '..'",
-        )
-    return name
 
 
 def _checked_ms(at_ms: int) -> int:

@@ -172,6 +172,7 @@ class SpoolWriter:
     def reserve(self) -> None:
         """Set room aside for the run's end, so that a disk that fills up does not keep it from being said."""
         with contextlib.suppress(OSError):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = self._disk.open(self.folder / "reserve", os.O_WRONLY | os.O_CREAT)
             try:
                 write_all(descriptor, b"\0" * RESERVE_BYTES, self._disk)
@@ -288,7 +289,8 @@ class SpoolReader:
         return self.head.opening
 
     def peek(self) -> list[Entry]:
-        """The next entries for one delivery, at most 1,000 points and a megabyte; the same again until `advance`.
+        """The next entries for one delivery, at most 1,000 points and a megabyte; the same again until `advance`. Where
+        damage has left a gap, the entries after it are a delivery of their own.
 
         Raises:
             Corrupt: an entry is none that this Andon knows.
@@ -299,7 +301,8 @@ class SpoolReader:
             entry = decode_entry(payload)
             size += len(payload)
             points += len(entry.values) if isinstance(entry, Points) else 1
-            if found and (size > MOST_BYTES or points > MOST_POINTS or len(found) >= MOST_ENTRIES):
+            full_up = size > MOST_BYTES or points > MOST_POINTS or len(found) >= MOST_ENTRIES
+            if found and (full_up or entry.seq != found[-1].seq + 1):
                 break
             self._after = (segment, end)
             self.last, self.last_ms = max(self.last, entry.seq), entry.at_ms

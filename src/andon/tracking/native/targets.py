@@ -17,7 +17,7 @@ from andon.core.clock import SystemClock
 from andon.core.errors import AndonError, Invalid, NotFound, Unauthenticated, Unavailable
 from andon.core.ids import RunId
 from andon.core.workspace import LOOPBACK, Layout, find_workspace, settings_from
-from andon.tracking.native.entries import Delivered, Delivery, Kept, encode
+from andon.tracking.native.entries import Delivered, Delivery, encode
 
 if TYPE_CHECKING:
     import http.client
@@ -235,14 +235,12 @@ class WorkspaceTarget:
         self._opened: _Opened | None = None
 
     def deliver(self, delivery: Delivery) -> Delivered:
-        from andon.tracking.native.delivery import deliver
+        from andon.tracking.native.delivery import absent, deliver
 
         opened = self._open()
-        kept = {entry.digest for entry in delivery.entries if isinstance(entry, Kept)}
-        absent = {digest for digest in kept if not opened.blobs.has(digest)}
-        at = SystemClock().now()
+        lacking, at = absent(delivery, opened.blobs), SystemClock().now()
         return opened.store.write(
-            lambda tx: deliver(tx, delivery, actor=opened.actor.id, at=at, absent=absent)
+            lambda tx: deliver(tx, delivery, actor=opened.actor.id, at=at, lacking=lacking)
         )
 
     def upload(self, run: RunId, digest: Digest, path: Path) -> None:

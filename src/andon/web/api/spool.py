@@ -13,8 +13,8 @@ from andon.core.canonical import Digest, parse_digest
 from andon.core.errors import Conflict, Invalid
 from andon.governance.access import Permission
 from andon.store.blobs import BlobWriter
-from andon.tracking.native.delivery import deliver
-from andon.tracking.native.entries import Delivered, Kept, decode_delivery
+from andon.tracking.native.delivery import absent, deliver
+from andon.tracking.native.entries import Delivered, decode_delivery
 from andon.tracking.native.targets import PACKED, PART_BYTES, Uploaded
 from andon.web.endpoints import JSON, Call, Endpoint
 from andon.web.state import State
@@ -36,10 +36,8 @@ def entries(call: Call) -> Delivered:
     if delivery.opening.run != call.path["run"]:
         raise Invalid(f"the delivery is of run {delivery.opening.run}, the path of {call.path['run'][:80]!r}")
     ws = call.state.ws
-    kept = {parse_digest(entry.digest) for entry in delivery.entries if isinstance(entry, Kept)}
-    absent = {digest for digest in kept if not ws.blobs.has(digest)}
-    at = ws.clock.now()
-    return ws.store.write(lambda tx: deliver(tx, delivery, actor=call.actor.id, at=at, absent=absent))
+    lacking, at = absent(delivery, ws.blobs), ws.clock.now()
+    return ws.store.write(lambda tx: deliver(tx, delivery, actor=call.actor.id, at=at, lacking=lacking))
 
 
 def upload(call: Call) -> Uploaded:
