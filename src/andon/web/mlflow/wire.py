@@ -61,6 +61,7 @@ _ALSO = (
     "/v1/traces",
     "/version",
     "/graphql",
+    "/get-artifact",
 )
 
 
