@@ -146,17 +146,23 @@ def check_own(run: Run) -> None:
         )
 
 
-def note_late_write(tx: Transaction, run: Run) -> None:
-    """Say in the transaction of a write to a run that it happened, if it came after the run's end: the seal holds no more.
+def note_late_write(tx: Transaction, run: Run) -> bool:
+    """Say in the transaction of a write to a run that it happened; whether that was after the run's end.
+
+    Then its seal holds no more, and whoever seals has to hear of it.
 
     The row's revision rises as well, so that a seal which is being made just now is not given for what it has not seen.
     """
-    if run.state in ENDED:
-        tx.runs.change(msgspec.structs.replace(run, seal=None))
+    if run.state not in ENDED:
+        return False
+    tx.runs.change(msgspec.structs.replace(run, seal=None))
+    return True
 
 
-def log_points(tx: Transaction, ident: str, points: Sequence[Point]) -> Run:
-    """Append points of metrics to a run.
+def log_points(
+    tx: Transaction, ident: str, points: Sequence[Point], of_models: Sequence[ModelPoint] = ()
+) -> bool:
+    """Append points of metrics to a run, and note what of them was measured of logged models; whether the run had ended.
 
     Raises:
         NotFound: no such run.
@@ -164,8 +170,9 @@ def log_points(tx: Transaction, ident: str, points: Sequence[Point]) -> Run:
     """
     run = own_run(tx, ident)
     tx.metrics.log(run, points)
-    note_late_write(tx, run)
-    return run
+    if of_models:
+        log_model_points(tx, of_models)
+    return note_late_write(tx, run)
 
 
 def log_model_points(tx: Transaction, points: Sequence[ModelPoint]) -> None:
@@ -177,8 +184,8 @@ def log_model_points(tx: Transaction, points: Sequence[ModelPoint]) -> None:
     tx.metrics.log_of_models(_models(tx, {point.model for point in points}), points)
 
 
-def log_params(tx: Transaction, ident: str, pairs: Mapping[str, str]) -> Run:
-    """Set params of a run. The same again changes nothing.
+def log_params(tx: Transaction, ident: str, pairs: Mapping[str, str]) -> bool:
+    """Set params of a run; whether it had ended. The same again changes nothing.
 
     Raises:
         NotFound: no such run.
@@ -186,8 +193,7 @@ def log_params(tx: Transaction, ident: str, pairs: Mapping[str, str]) -> Run:
     """
     run = own_run(tx, ident)
     set_params(tx, run, pairs)
-    note_late_write(tx, run)
-    return run
+    return note_late_write(tx, run)
 
 
 def set_params(tx: Transaction, run: Run, pairs: Mapping[str, str]) -> None:

@@ -58,8 +58,10 @@ def create_app(ws: OpenWorkspace, *, endpoints: Sequence[Endpoint] | None = None
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        state.sealer.start()
         yield
         state.close()
+        state.sealer.close()
 
     app = Starlette(
         routes=routes(state, table() if endpoints is None else endpoints),

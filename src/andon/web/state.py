@@ -27,6 +27,7 @@ from andon.governance.access import (
 from andon.pipelines.workspace import OpenWorkspace
 from andon.registry.clients import VersionFiles
 from andon.registry.requests import Rulings
+from andon.tracking.sealing import Sealer
 from andon.web.feed import Feed
 from andon.web.notices import Notices
 from andon.web.peer import peer_uid
@@ -59,6 +60,7 @@ class State:
         self.streams = Streams(self.sessions)
         self.notices = Notices()
         self.traffic = Traffic(ws.log, ws.clock)
+        self.sealer = Sealer(ws.store, ws.clock)
         self.rulings = Rulings(ws.store, ws.blobs)
         self.versions = VersionFiles(ws.store, ws.blobs)
 

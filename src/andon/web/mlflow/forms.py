@@ -21,7 +21,7 @@ class Pair(Message):
     value: str | None = None
 
 
-class KeyValue(Message):
+class KeyValue(Message, gc=False):
     """A param or tag, as it is answered."""
 
     key: str
@@ -92,7 +92,7 @@ def run_id(form: RunForm) -> str:
     return ident
 
 
-class Metric(Message):
+class Metric(Message, gc=False):
     """A point of a metric, as it is answered."""
 
     key: str

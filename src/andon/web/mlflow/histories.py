@@ -95,7 +95,7 @@ class BulkForm(Message):
     max_results: int | None = None
 
 
-class RunMetric(Metric):
+class RunMetric(Metric, gc=False):
     """A point of one of several runs."""
 
     run_id: str

@@ -45,7 +45,7 @@ INPUTS_LIMIT = 32 * 1024 * 1024
 # --- what is answered ---
 
 
-class RunInfo(Message):
+class RunInfo(Message, gc=False):
     """A run without what it logged. Clients of either age find its id."""
 
     run_id: str
@@ -86,13 +86,13 @@ class DatasetInput(Message):
     tags: list[KeyValue] = field(default_factory=list)
 
 
-class ModelInput(Message):
+class ModelInput(Message, gc=False):
     """A logged model that a run used."""
 
     model_id: str
 
 
-class ModelOutput(Message):
+class ModelOutput(Message, gc=False):
     """A logged model that a run made."""
 
     model_id: str
@@ -262,6 +262,12 @@ def _update(ask: Ask) -> Work:
     return work
 
 
+def _ended(ask: Ask, answer: InfoAnswer) -> InfoAnswer:
+    if answer.run_info.status in ("FINISHED", "FAILED", "KILLED"):
+        ask.state.sealer.wake()
+    return answer
+
+
 def _location(reader: Reader, run: Run) -> str | None:
     return experiments.find_experiment(reader, run.experiment).artifact_location
 
@@ -365,10 +371,10 @@ def _point(form: MetricForm, path: str = "") -> Point:
     return Point(key, value, at_ms, form.step or 0)
 
 
-def _of_models(forms: Sequence[MetricForm], points: Sequence[Point], run: RunId) -> list[ModelPoint]:
+def _of_models(forms: Sequence[MetricForm], points: Sequence[Point], run: str) -> list[ModelPoint]:
     return [
         ModelPoint(
-            model=LoggedModelId(form.model_id), run=run, key=point.key, value=point.value, at_ms=point.at_ms,
+            model=LoggedModelId(form.model_id), run=RunId(run), key=point.key, value=point.value, at_ms=point.at_ms,
             step=point.step, dataset_name=form.dataset_name or None, dataset_digest=form.dataset_digest or None,
         )
         for form, point in zip(forms, points, strict=True)
@@ -382,14 +388,8 @@ def _log_metric(ask: Ask) -> Work:
     if not ident:
         raise limits.missing("run_id")
     points = (_point(form),)
-    of_model = form.model_id
-
-    def work(tx: Transaction) -> None:
-        run = verbs.log_points(tx, ident, points)
-        if of_model:
-            verbs.log_model_points(tx, _of_models((form,), points, run.id))
-
-    return work
+    of_models = _of_models((form,), points, ident)
+    return lambda tx: verbs.log_points(tx, ident, points, of_models)
 
 
 class PairForm(RunForm):
@@ -401,11 +401,7 @@ def _log_param(ask: Ask) -> Work:
     form: PairForm = ask.form
     ident, key = run_id(form), limits.check_key(form.key)
     value = limits.cut(form.value or "", limits.PARAM_VALUE)
-
-    def work(tx: Transaction) -> None:
-        verbs.log_params(tx, ident, {key: value})
-
-    return work
+    return lambda tx: verbs.log_params(tx, ident, {key: value})
 
 
 def _set_tag(ask: Ask) -> Work:
@@ -447,9 +443,9 @@ def _log_batch(ask: Ask) -> Work:
         for index, each in enumerate(given)
     }
     tags = tags_of(form.tags)
-    of_models = any(each.model_id for each in metrics)
+    of_models = _of_models(metrics, points, ident)
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> bool:
         run = verbs.active_run(tx, ident)
         if points or params:
             verbs.check_own(run)
@@ -458,13 +454,18 @@ def _log_batch(ask: Ask) -> Work:
         if points:
             tx.metrics.log(run, points)
         if of_models:
-            verbs.log_model_points(tx, _of_models(metrics, points, run.id))
+            verbs.log_model_points(tx, of_models)
         if tags:
             run = verbs.set_tags(tx, run, tags)
-        if points or params:
-            verbs.note_late_write(tx, run)
+        return bool(points or params) and verbs.note_late_write(tx, run)
 
     return work
+
+
+def _sealed(ask: Ask, late: bool) -> None:
+    """After a write: have a run sealed that had ended before it."""
+    if late:
+        ask.state.sealer.wake()
 
 
 # --- inputs and outputs ---
@@ -530,13 +531,13 @@ def _log_inputs(ask: Ask) -> Work:
     datasets = [_dataset(each, f"datasets[{index}]") for index, each in enumerate(form.datasets or ())]
     models = _steps(form.models or ())
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> bool:
         run = verbs.own_run(tx, ident)
         if datasets:
             inputs.log_datasets(tx, run, datasets, at=at)
         if models:
             inputs.log_models(tx, run, models, "input", at=at)
-        verbs.note_late_write(tx, run)
+        return verbs.note_late_write(tx, run)
 
     return work
 
@@ -552,11 +553,11 @@ def _log_outputs(ask: Ask) -> Work:
         raise limits.missing("models")
     models = _steps(form.models)
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> bool:
         run = verbs.own_run(tx, ident)
         if models:
             inputs.log_models(tx, run, models, "output", at=at)
-        verbs.note_late_write(tx, run)
+        return verbs.note_late_write(tx, run)
 
     return work
 
@@ -633,7 +634,7 @@ ENDPOINTS: tuple[WireEndpoint, ...] = (
         method="GET", path="/runs/get", permission=Permission.READ, form=RunForm, read=_get, summary="A run with all of it.",
     ),
     WireEndpoint(
-        method="POST", path="/runs/update", permission=Permission.RUN, form=UpdateRun, write=_update,
+        method="POST", path="/runs/update", permission=Permission.RUN, form=UpdateRun, write=_update, after=_ended,
         summary="Change a run's status, end or name.",
     ),
     WireEndpoint(
@@ -644,15 +645,15 @@ ENDPOINTS: tuple[WireEndpoint, ...] = (
         summary="Bring a deleted run back.",
     ),
     WireEndpoint(
-        method="POST", path="/runs/log-metric", permission=Permission.RUN, form=LogMetric, write=_log_metric,
+        method="POST", path="/runs/log-metric", permission=Permission.RUN, form=LogMetric, write=_log_metric, after=_sealed,
         summary="Append a point of a metric.",
     ),
     WireEndpoint(
-        method="POST", path="/runs/log-parameter", permission=Permission.RUN, form=PairForm, write=_log_param,
+        method="POST", path="/runs/log-parameter", permission=Permission.RUN, form=PairForm, write=_log_param, after=_sealed,
         summary="Set a param.",
     ),
     WireEndpoint(
-        method="POST", path="/runs/log-batch", permission=Permission.RUN, form=LogBatch, write=_log_batch,
+        method="POST", path="/runs/log-batch", permission=Permission.RUN, form=LogBatch, write=_log_batch, after=_sealed,
         summary="Append points of metrics and set params and tags, all or nothing.",
     ),
     WireEndpoint(
@@ -663,11 +664,11 @@ ENDPOINTS: tuple[WireEndpoint, ...] = (
         summary="Remove a tag.",
     ),
     WireEndpoint(
-        method="POST", path="/runs/log-inputs", permission=Permission.RUN, form=LogInputs, write=_log_inputs,
+        method="POST", path="/runs/log-inputs", permission=Permission.RUN, form=LogInputs, write=_log_inputs, after=_sealed,
         limit=INPUTS_LIMIT, summary="Note datasets and logged models that a run used.",
     ),
     WireEndpoint(
-        method="POST", path="/runs/outputs", permission=Permission.RUN, form=LogOutputs, write=_log_outputs,
+        method="POST", path="/runs/outputs", permission=Permission.RUN, form=LogOutputs, write=_log_outputs, after=_sealed,
         summary="Note logged models that a run made.",
     ),
     WireEndpoint(

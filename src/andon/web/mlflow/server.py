@@ -22,9 +22,11 @@ def server_info(_: Ask) -> dict[str, object]:
         "store_type": "SqlStore",
         "workspaces_enabled": False,
         "artifact_serving_enabled": True,
-        "multipart_upload_enabled": False,
-        "presigned_upload_enabled": False,
-        "presigned_download_enabled": False,
+        "multipart_uploads_enabled": False,
+        "multipart_downloads_enabled": False,
+        "presigned_upload_run_id_supported": False,
+        "presigned_upload_model_id_supported": False,
+        "trace_archival_enabled": False,
     }
 
 
