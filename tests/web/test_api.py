@@ -313,7 +313,7 @@ def test_headers_without_end_are_refused(shared: Control) -> None:
     )
 
     assert small.startswith(b"HTTP/1.1 200 ")
-    assert large == b"" or large.startswith(b"HTTP/1.1 400 ")
+    assert large == b"" or large.startswith(b"HTTP/1.1 431 ")
 
 
 # --- what nobody expected ---

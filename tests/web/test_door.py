@@ -63,11 +63,18 @@ def test_another_site_cannot_use_the_session_of_a_browser(
     assert shared.client.get("/now.json").json["endpoints"][0]["held"] is False
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"])
 def test_the_check_of_the_site_holds_for_every_method_that_may_change(shared: Control, method: str) -> None:
     reply = shared.browser().ask(method, UNDO, Origin="http://evil.example", Sec_Fetch_Site="cross-site")
 
     assert reply.status == 403
+
+
+def test_a_method_that_no_http_knows_is_refused_before_anything_looks_at_it(shared: Control) -> None:
+    reply = shared.browser().ask("BREW", UNDO)
+
+    assert (reply.status, reply.json["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert reply.headers["x-request-id"] == reply.json["request_id"]
 
 
 def test_another_site_cannot_use_a_token_either(shared: Control) -> None:

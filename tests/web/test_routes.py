@@ -105,7 +105,7 @@ def test_every_error_has_the_one_shape(shared: Control, endpoint: Endpoint) -> N
         if endpoint.method == "GET"
         else ask(shared.client, endpoint),
         shared.client.ask("DELETE", path),
-        shared.anonymous.ask("BREW", path, Host="evil.example"),
+        shared.anonymous.ask("PURGE", path, Host="evil.example"),
     ]
 
     for reply in replies:

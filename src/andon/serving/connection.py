@@ -89,12 +89,14 @@ class Connection(HttpToolsProtocol):
         ):
             self.transport.abort()
             return
-        said: dict[str, Any] = {"error_code": code, "message": message, "hint": "", "request_id": uuid7().hex}
+        ident = uuid7().hex
+        said: dict[str, Any] = {"error_code": code, "message": message, "hint": "", "request_id": ident}
         body = msgspec.json.encode(said)
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
-            body
+        head = (
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\nx-request-id: {ident}\r\n"
+            "x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
         )
-        self.transport.write(STATUS_LINE[status] + head + body)
+        self.transport.write(STATUS_LINE[status] + head.encode() + body)
         self.transport.write_eof()
         self._deaf = True
         self.loop.call_later(LINGER_S, self.transport.close)
