@@ -20,7 +20,7 @@ import msgspec
 from andon.core.canonical import Digest, digest_chunks, digest_value
 from andon.core.clock import Clock, to_us
 from andon.core.entities import Artifact, Run, RunModel
-from andon.core.errors import AndonError, Invalid
+from andon.core.errors import Invalid
 from andon.core.events import EventDraft
 from andon.core.ids import Node, node
 from andon.store.ports import Reader, Store, Transaction
@@ -37,6 +37,8 @@ _SHARE = 0.25
 """The most of a processor that sealing takes when there is always more to seal."""
 _LONGEST_S = 60.0
 _AGAIN_S = 1.0
+_LOOK_S = 30.0
+"""How often to look for ended runs without any word: another process may write to the same database."""
 
 T = TypeVar("T")
 
@@ -54,19 +56,19 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
     made: tuple[Node, ...]
 
 
-def read_seal(store: Store, run: Run) -> Seal:
+def read_seal(store: Store, run: Run, rest: Callable[[], None] = lambda: None) -> Seal:
     """The seal that a run would get as it stands: equal for equal content, on every machine.
 
-    Reads pages of the history and of the list of files, so that no reading takes long.
+    Reads pages of the history and of the list of files, so that no reading takes long; `rest` is called after each.
     """
     params, keys, inputs, models = store.read(lambda reader: _short(reader, run))
     metrics: dict[str, object] = {}
     points = 0
     for key in keys:
-        count, digest = _history(store, run, key)
+        count, digest = _history(store, run, key, rest)
         metrics[key] = {"points": count, "digest": digest}
         points += count
-    files, listing = _files(store, run)
+    files, listing = _files(store, run, rest)
     used = [row for row in models if row.direction == "input"]
     made = [row for row in models if row.direction == "output"]
     said = {
@@ -105,7 +107,7 @@ def _short(
     )
 
 
-def _history(store: Store, run: Run, key: str) -> tuple[int, Digest]:
+def _history(store: Store, run: Run, key: str, rest: Callable[[], None]) -> tuple[int, Digest]:
     """How many points a metric has, and the digest of them: a line `step time value` each, the value in hex."""
     count = 0
 
@@ -116,6 +118,7 @@ def _history(store: Store, run: Run, key: str) -> tuple[int, Digest]:
         ):
             count += len(page)
             yield "".join(f"{each.step} {each.at_ms} {_spelled(each.value)}\n" for each in page).encode()
+            rest()
 
     digest = digest_chunks(lines())
     return count, digest
@@ -137,7 +140,7 @@ def _spelled(value: float) -> str:
     return "nan" if math.isnan(value) else value.hex()
 
 
-def _files(store: Store, run: Run) -> tuple[int, Digest]:
+def _files(store: Store, run: Run, rest: Callable[[], None]) -> tuple[int, Digest]:
     """How many files a run keeps in the workspace, and the digest of their digests, sizes and paths."""
     folder = f"{run.experiment}/{run.id}/artifacts"
     count = 0
@@ -150,6 +153,7 @@ def _files(store: Store, run: Run) -> tuple[int, Digest]:
         for page in _pages(store, page_after):
             count += len(page)
             yield "".join(f"{each.digest} {each.size_bytes} {each.id}\n" for each in page).encode()
+            rest()
 
     digest = digest_chunks(lines())
     return count, digest
@@ -176,9 +180,9 @@ def write_seal(tx: Transaction, seal: Seal, clock: Clock) -> bool:
 
 
 def unsealed(reader: Reader, last: Run | None = None) -> list[Run]:
-    """Runs of clients that have ended and hold no seal, a page of the oldest, or those after `last`."""
+    """A page of runs that have ended and hold no seal, or of those after `last`."""
     return reader.runs.select(
-        {"seal": None, "state": sorted(ENDED), "line": None}, limit=_AT_ONCE, after=last
+        {"seal": None, "state": sorted(ENDED)}, order=("state", "id"), limit=_AT_ONCE, after=last
     )
 
 
@@ -186,13 +190,17 @@ def seal_ended(store: Store, clock: Clock) -> int:
     """Seal all ended runs that hold no seal; how many there were. For who cannot wait for the thread."""
     count = 0
     for page in _pages(store, unsealed):
-        seals = [read_seal(store, run) for run in page]
+        seals = [read_seal(store, run) for run in page if run.line is None]
         count += store.write(partial(_write_all, seals=seals, clock=clock)).count(True)
     return count
 
 
 def _write_all(tx: Transaction, seals: Sequence[Seal], clock: Clock) -> list[bool]:
     return [write_seal(tx, seal, clock) for seal in seals]
+
+
+class _Stopped(Exception):
+    """The thread was asked to stop in the middle of its work, which leaves nothing half done."""
 
 
 class Sealer:
@@ -208,6 +216,7 @@ class Sealer:
         self._word = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._rested_at = 0.0
         self._due: dict[str, float] = {}
         """When runs that were sealed just now may be sealed again."""
 
@@ -229,7 +238,7 @@ class Sealer:
             self._thread.join()
 
     def _serve(self) -> None:
-        wait_s: float | None = None
+        wait_s = 0.0
         while not self._stop.is_set():
             self._word.wait(wait_s)
             self._word.clear()
@@ -237,25 +246,37 @@ class Sealer:
                 return
             try:
                 wait_s = self._round()
-            except AndonError as error:
-                log.warning("sealing of runs goes on in a minute: %s", error)
+            except _Stopped:
+                return
+            except Exception:
+                if not self._stop.is_set():
+                    log.exception("sealing of runs goes on in a minute")
                 wait_s = _LONGEST_S
 
-    def _round(self) -> float | None:
-        """Seal what is due; in how many seconds something else is, None when nothing is left."""
-        soonest = math.inf
+    def _round(self) -> float:
+        """Seal what is due; in how many seconds to look again."""
+        soonest = _LOOK_S
+        self._rested_at = self._clock.monotonic_s()
         for page in _pages(self._store, unsealed):
             if self._stop.is_set():
                 break
             began = self._clock.monotonic_s()
-            waits = {run.id: self._due.get(run.id, began) - began for run in page}
-            if not self._seal([run for run in page if waits[run.id] <= 0]):
+            own = [run for run in page if run.line is None]  # a line seals its runs as it ends them
+            waits = {run.id: self._due.get(run.id, began) - began for run in own}
+            if not self._seal([run for run in own if waits[run.id] <= 0]):
                 soonest = min(soonest, _AGAIN_S)
             soonest = min([soonest, *(wait for wait in waits.values() if wait > 0)])
-            self._stop.wait((self._clock.monotonic_s() - began) * (1 / _SHARE - 1))
+            self._rest()
         now = self._clock.monotonic_s()
         self._due = {run: due for run, due in self._due.items() if due > now}
-        return None if soonest == math.inf else soonest
+        return soonest
+
+    def _rest(self) -> None:
+        """Leave the processor to others, for so long that the share since the last rest is kept."""
+        self._stop.wait((self._clock.monotonic_s() - self._rested_at) * (1 / _SHARE - 1))
+        self._rested_at = self._clock.monotonic_s()
+        if self._stop.is_set():
+            raise _Stopped
 
     def _seal(self, runs: Sequence[Run]) -> bool:
         """Seal runs in one transaction; false when one of them changed meanwhile and has to be read again."""
@@ -263,7 +284,7 @@ class Sealer:
         now = self._clock.monotonic_s()
         for run in runs:
             try:
-                seals.append(read_seal(self._store, run))
+                seals.append(read_seal(self._store, run, self._rest))
                 self._due[run.id] = now + min(_LONGEST_S, 2.0 ** min(run.seals + 1, 10))
             except Invalid as error:  # one run that cannot be sealed keeps no other from it
                 log.error("run %s cannot be sealed: %s", run.id, error)
