@@ -13,6 +13,7 @@ import pytest
 from andon.core.canonical import Digest
 from andon.core.entities import Artifact, LoggedModel, Run
 from andon.core.ids import LoggedModelId, RunId, new_id
+from andon.registry.clients import VersionFiles
 from andon.store.ports import Transaction
 from andon.tracking.experiments import ensure_experiment
 from tests.web.client import Reply
@@ -553,7 +554,7 @@ def test_the_same_content_is_the_same_digest_and_later_uploads_change_no_version
     assert [row.digest == rows[0].digest for row in rows] == [True, True, False, True]
     assert [each["version"] for each in (one, two, three, copied)] == ["1", "2", "3", "4"]
     assert (copied["source"], copied["run_id"]) == ("models:/churn/1", run.id)
-    files = wire.control.state.versions.of(rows[0].id)
+    files = VersionFiles(wire.ws.store, wire.ws.blobs).of(rows[0].id)
     assert {path: wire.ws.blobs.get(file.digest) for path, file in files.items() if file.digest} == {
         "MLmodel": b"flavors: {}", "data/model.txt": b"tree",
     }  # fmt: skip

@@ -28,11 +28,13 @@ from andon.governance.access import ensure_actor
 from andon.monitoring.alerts import close_alert
 from andon.monitoring.recent import Recent
 from andon.monitoring.watch import Watch, Watched
-from andon.pipelines import line_run
+from andon.pipelines import judging, line_run
 from andon.pipelines.code import Commit, git_commit
 from andon.pipelines.registration import source_fingerprint
 from andon.pipelines.workspace import OpenWorkspace, fire
-from andon.registry.releases import in_progress, judging, live_release, refuse, start_rolling
+from andon.registry.releases import in_progress, live_release, refuse, start_rolling
+from andon.registry.releases import judging as begin_judging
+from andon.registry.requests import verdict_of
 from andon.rollout import (
     Evidence,
     Tally,
@@ -79,7 +81,7 @@ class Reconciler:
         self._lease: Lease | None = None
         self._recent = Recent(ws.store, ws.log, span=_SPAN)
         self._watches: dict[str, Watch] = {}
-        self._running: dict[RunId, threading.Thread] = {}
+        self._running: dict[str, threading.Thread] = {}
         self._policies: dict[str, Policy] = {}
         self._tallies: dict[str, _Counted] = {}
         self._looked_at = ws.clock.now()
@@ -246,19 +248,9 @@ class Reconciler:
         return moved
 
     def _begin(self, run: Run) -> None:
-        lease = self._lease
         started = self.write(lambda tx: self._start_run(tx, run))
         policy = parse_policy(self.ws.blobs.get(line_work(run).policy).decode())
-
-        def fence(tx: Transaction) -> None:
-            if lease is not None:
-                tx.leases.check(lease)
-
-        thread = threading.Thread(
-            target=line_run.execute, args=(self.ws, started, policy, fence), name=f"run-{run.id}", daemon=True
-        )
-        self._running[run.id] = thread
-        thread.start()
+        self._start(run.id, line_run.execute, self.ws, started, policy)
 
     def _start_run(self, tx: Transaction, run: Run) -> Run:
         at = self.ws.clock.now()
@@ -296,27 +288,39 @@ class Reconciler:
         release = self.ws.store.read(lambda reader: in_progress(reader, policy.release.endpoint))
         if release is None or release.line != line.id or release.state == "rolling":
             return False
+        policy = self._parsed(release.policy)
+        if self.ws.store.read(lambda reader: judging.wants_judging(reader, release)):
+            return self._judge(release, policy)
         return self.write(lambda tx: self._move_release(tx, tx.releases.get(release.id), line, policy))
+
+    def _judge(self, release: Release, policy: Policy) -> bool:
+        """Have a release judged beside the loop, which goes on."""
+        if release.id in self._running:
+            return False
+        self._start(release.id, judging.execute, self.ws, release, policy, self.write(self._system))
+        return True
+
+    def _start(self, ident: str, work: Callable[..., None], *arguments: object) -> None:
+        """Do work in a thread of its own, under the lease as it is now."""
+        lease = self._lease
+
+        def fence(tx: Transaction) -> None:
+            if lease is not None:
+                tx.leases.check(lease)
+
+        thread = threading.Thread(target=work, args=(*arguments, fence), name=f"work-{ident}", daemon=True)
+        self._running[ident] = thread
+        thread.start()
 
     def _move_release(self, tx: Transaction, release: Release, line: Line, policy: Policy) -> bool:
         actor, at = self._system(tx), self.ws.clock.now()
         if release.state == "requested":
-            judging(tx, release, actor=actor, at=at)
+            begin_judging(tx, release, actor=actor, at=at)
             return True
-        found = tx.verdicts.select(
-            {"model_version": release.model_version, "endpoint": release.endpoint, "policy": release.policy},
-            order=("-created_at",), limit=1,
-        )  # fmt: skip
-        if not found:
-            refuse(
-                tx,
-                release,
-                because="there is no verdict for this version, endpoint and policy",
-                actor=actor,
-                at=at,
-            )
-            return True
-        verdict = found[0]
+        version = tx.model_versions.get(release.model_version)
+        verdict = verdict_of(tx, version, release.endpoint, release.policy)
+        if verdict is None or judging.wants_judging(tx, release):
+            return False
         live = live_release(tx, release.endpoint)
         if not verdict.passed:
             refuse(tx, release, because=verdict.summary, actor=actor, at=at)

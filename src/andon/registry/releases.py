@@ -240,15 +240,18 @@ def live_release(reader: Reader, endpoint: str) -> Release | None:
 
 
 def authors(reader: Reader, release: Release) -> set[ActorId]:
-    """Who can never approve a release: who started its run, made its version or asked for it.
+    """Who can never approve a release: who started its run, logged or made its version, or asked for it.
 
     And whose code and policy the run carried, since a line starts runs by itself: who changed them last before it, and
     all who did since the run of the version that is live now.
     """
     version = reader.model_versions.get(release.model_version)
     runs = [run for run in (_run(reader, release.run), _run(reader, version.run)) if run]
+    logged = reader.logged_models.find(version.logged_model) if version.logged_model else None
     changers = _changers(reader, release, _run(reader, version.run))
-    return {release.actor, version.actor, *(run.actor for run in runs)} | changers
+    return {
+        release.actor, version.actor, *(run.actor for run in runs), *([logged.actor] if logged else [])
+    } | changers  # fmt: skip
 
 
 def _run(reader: Reader, ident: RunId | None) -> Run | None:

@@ -25,7 +25,6 @@ from andon.governance.access import (
     same,
 )
 from andon.pipelines.workspace import OpenWorkspace
-from andon.registry.clients import VersionFiles
 from andon.registry.requests import Rulings
 from andon.tracking.sealing import Sealer
 from andon.web.feed import Feed
@@ -62,7 +61,6 @@ class State:
         self.traffic = Traffic(ws.log, ws.clock)
         self.sealer = Sealer(ws.store, ws.clock)
         self.rulings = Rulings(ws.store, ws.blobs)
-        self.versions = VersionFiles(ws.store, ws.blobs)
 
     def authenticate(
         self, headers: Mapping[str, str], cookies: Mapping[str, str]
