@@ -416,6 +416,51 @@ def test_files_and_folders_are_deleted_on_record(control: Control, wire: Wire) -
     assert error(wire.client.ask("DELETE", f"{PROXY}/artifacts/0")) == (400, "INVALID_PARAMETER_VALUE")
 
 
+# --- files of registered versions ---
+
+
+@pytest.mark.capability("E10")
+def test_a_versions_files_stay_what_they_were_and_cannot_be_written(control: Control, wire: Wire) -> None:
+    wire.put("model/MLmodel", b"flavors: {}\n")
+    wire.put("model/data/weights.bin", bytes(2 * MIB))
+    name = f"churn-{wire.run}"
+    wire.client.post(f"{API}/registered-models/create", {"name": name})
+    form = {"name": name, "source": f"runs:/{wire.run}/model", "run_id": wire.run}
+    made = wire.client.post(f"{API}/model-versions/create", form)
+    assert made.status == 200, made.text
+    found = wire.client.get(f"{API}/model-versions/get-download-uri?name={name}&version=1").json[
+        "artifact_uri"
+    ]
+    root = found.removeprefix("mlflow-artifacts:/")
+    wire.put("model/MLmodel", b"another")
+    wire.delete("model/data")
+
+    def listed(path: str) -> object:
+        return wire.client.get(f"{PROXY}/artifacts?path={path}").json.get("files")
+
+    assert listed(root) == [
+        {"path": "MLmodel", "is_dir": False, "file_size": 12},
+        {"path": "data", "is_dir": True},
+    ]
+    assert listed(f"{root}/data") == [{"path": "weights.bin", "is_dir": False, "file_size": 2 * MIB}]
+    assert (listed(f"{root}/none"), listed(f"{root}/MLmodel")) == (None, None)
+    assert wire.client.get(f"{PROXY}/artifacts/{root}/MLmodel").body == b"flavors: {}\n"
+    assert wire.client.get(f"{PROXY}/artifacts/{root}/data/weights.bin").body == bytes(2 * MIB)
+    assert error(wire.client.get(f"{PROXY}/artifacts/{root}/none")) == (404, "RESOURCE_DOES_NOT_EXIST")
+    assert error(wire.client.get(f"{PROXY}/artifacts/{root}/data")) == (400, "INVALID_PARAMETER_VALUE")
+    for method, path in (("PUT", "MLmodel"), ("PUT", "new"), ("DELETE", "MLmodel"), ("DELETE", "")):
+        refused = wire.client.ask(
+            method, f"{PROXY}/artifacts/{root}/{path}".rstrip("/"), b"x" if method == "PUT" else None
+        )
+        assert error(refused) == (400, "INVALID_PARAMETER_VALUE")
+        assert "never changes" in refused.json["message"]
+    path = blob(control, bytes(2 * MIB))
+    path.chmod(0o600)
+    path.write_bytes(b"!" + bytes(2 * MIB - 1))
+    assert error(wire.client.get(f"{PROXY}/artifacts/{root}/data/weights.bin")) == (422, "DATA_LOSS")
+    path.write_bytes(bytes(2 * MIB))
+
+
 # --- what is not there ---
 
 
