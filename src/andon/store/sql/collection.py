@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -14,12 +14,13 @@ from sqlalchemy.exc import IntegrityError
 from andon.core.entities import Entity
 from andon.core.errors import AlreadyExists, AndonError, Conflict, Invalid, NotFound
 from andon.store.ports import Where
-from andon.store.sql.conditions import beyond, conditions, ordering
+from andon.store.sql.conditions import MOST_VALUES, beyond, conditions, ordering
 from andon.store.sql.ready import ready
 from andon.store.sql.schema import ENTITIES
 from andon.store.sql.types import unstorable
 
 E = TypeVar("E", bound=Entity)
+_SIGNS = ("!=", "<", "<=", ">", ">=")
 
 
 class Many(NamedTuple):
@@ -96,11 +97,21 @@ class SqlCollection(Generic[E]):
     ) -> list[E]:
         if limit < 0:
             raise Invalid(f"a page of {limit} {self._table.name} cannot be read", hint="a limit is 0 or more")
-        statement = self._plan.all.where(*conditions(self._table, where))
-        if after is not None:
-            statement = statement.where(beyond(self._table, order, after))
-        statement = statement.order_by(*ordering(self._table, order)).limit(limit)
-        return [self._entity(row) for row in self._session.connection.execute(statement).all()]
+        shape = _shape(where) if after is None else None
+        if shape is not None:
+            page = _page(self._kind, shape, tuple(order))
+            values: dict[str, Any] = {
+                f"where_{name}": _bound(wanted) for name, wanted in (where or {}).items()
+            }
+            found = self._session.connection.execute(page, {**values, "most": limit})
+        else:
+            statement = self._plan.all.where(*conditions(self._table, where))
+            if after is not None:
+                statement = statement.where(beyond(self._table, order, after))
+            statement = statement.order_by(*ordering(self._table, order)).limit(limit)
+            found = self._session.connection.execute(statement)
+        kind, names = self._kind, self._plan.names
+        return [kind(**dict(zip(names, row, strict=True))) for row in found.all()]
 
     def count(self, where: Mapping[str, Where] | None = None) -> int:
         statement = select(func.count()).select_from(self._table).where(*conditions(self._table, where))
@@ -149,9 +160,6 @@ class SqlCollection(Generic[E]):
                 return ready(statement, connection, tuple(values)).run(connection, values).rowcount
         except IntegrityError:
             raise self._refusal(values) from None
-
-    def _entity(self, row: Any) -> E:
-        return self._kind(**row._mapping)
 
     def _values(self, row: E) -> dict[str, Any]:
         """The row's fields, each of the type that its entity says and of a form that both databases keep.
@@ -216,6 +224,7 @@ class _Plan(NamedTuple):
 
     table: Table
     noun: str
+    names: tuple[str, ...]
     get: Select[Any]
     all: Select[Any]
     change: Update
@@ -235,6 +244,7 @@ def _plan(kind: type[Entity]) -> _Plan:
     return _Plan(
         table=table,
         noun=_noun(kind),
+        names=tuple(column.name for column in table.c),
         get=select(table).where(table.c.id == bindparam("ident")),
         all=select(table),
         change=update(table)
@@ -242,6 +252,46 @@ def _plan(kind: type[Entity]) -> _Plan:
         .values({column: bindparam(column.name) for column in table.c if column.name != "id"}),
         unique=tuple(_rules(table)),
     )
+
+
+def _shape(where: Mapping[str, Where] | None) -> tuple[tuple[str, bool], ...] | None:
+    """Names of columns that are equal to a value, or to one of several (True); None when a condition is another one."""
+    shape: list[tuple[str, bool]] = []
+    for name, wanted in (where or {}).items():
+        if wanted is None:
+            return None
+        several = isinstance(wanted, Sequence) and not isinstance(wanted, str)
+        values: Sequence[Any] = wanted if isinstance(wanted, Sequence) and several else (wanted,)
+        compared = isinstance(wanted, tuple) and len(wanted) == 2 and wanted[0] in _SIGNS
+        if (
+            compared
+            or None in values
+            or len(values) > MOST_VALUES
+            or any(unstorable(value) for value in values)
+        ):
+            return None
+        shape.append((name, several))
+    return tuple(shape)
+
+
+def _bound(wanted: Where) -> Any:
+    return list(wanted) if isinstance(wanted, tuple) else wanted
+
+
+@lru_cache(maxsize=512)
+def _page(kind: type[Entity], shape: tuple[tuple[str, bool], ...], order: tuple[str, ...]) -> Select[Any]:
+    """A SELECT that is made once for all values: making one costs more than most of them do."""
+    plan = _plan(kind)
+    table = plan.table
+    check = conditions(table, dict.fromkeys(name for name, _ in shape))  # refuses what is no column
+    assert len(check) == len(shape)
+    rules = [
+        table.c[name].in_(bindparam(f"where_{name}", expanding=True))
+        if several
+        else table.c[name] == bindparam(f"where_{name}", type_=table.c[name].type)
+        for name, several in shape
+    ]
+    return plan.all.where(*rules).order_by(*ordering(table, order)).limit(bindparam("most"))
 
 
 def _noun(kind: type[Entity]) -> str:

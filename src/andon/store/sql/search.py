@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import functools
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
@@ -277,9 +278,9 @@ def _walked(plan: _Plan) -> tuple[NamedFromClause, ColumnElement[Any]]:
     first = plan.order[0].field
     if first.kind == "metric":
         assert plan.noun.metrics is not None
-        table = plan.noun.metrics.alias("walked")
+        table = _side(plan.noun.metrics, "walked")
         return table, table.c.value
-    table = plan.noun.labels[first.kind].alias("walked")
+    table = _side(plan.noun.labels[first.kind], "walked")
     return table, table.c.head
 
 
@@ -417,11 +418,11 @@ def _joined(plan: _Plan, source: FromClause, order: Order, name: str) -> tuple[F
         return source, [_of_model(noun, order)]
     if field.kind == "metric":
         assert noun.metrics is not None
-        side = noun.metrics.alias(name)
+        side = _side(noun.metrics, name)
         place = case((side.c.owner.is_(None), 2), (side.c.nan, 1), else_=0)
         keys = [_Key(place, func.coalesce(side.c.value, 0.0), order.down)]
     else:
-        side = noun.labels[field.kind].alias(name)
+        side = _side(noun.labels[field.kind], name)
         place = case((side.c.owner.is_(None), 2), else_=0)
         keys = [
             _Key(place, func.coalesce(side.c.head, ""), order.down),
@@ -429,6 +430,12 @@ def _joined(plan: _Plan, source: FromClause, order: Order, name: str) -> tuple[F
         ]
     on = and_(side.c.owner == owner, side.c.key == field.key)
     return source.outerjoin(side, on), keys
+
+
+@cache
+def _side(table: Table, name: str) -> NamedFromClause:
+    """A table under another name; SQLAlchemy makes one slowly."""
+    return table.alias(name)
 
 
 def _plain(column: Any) -> ColumnElement[Any]:
@@ -500,13 +507,13 @@ def _rule(plan: _Plan, condition: Condition) -> ColumnElement[bool]:
             return _moment(type_coerce(column, BigInteger), condition)
         return _compare(column, condition, postgres=plan.postgres)
     if field.kind == "dataset":
-        side: Any = schema.run_inputs.alias()
-        column = side.c[field.key]
-        there = and_(side.c.run == noun.table.c.id, _compare(column, condition, postgres=plan.postgres))
-        return exists(select(literal(1)).select_from(side).where(there))
+        data = _side(schema.run_inputs, "side")
+        value = _compare(data.c[field.key], condition, postgres=plan.postgres)
+        there = and_(data.c.run == noun.table.c.id, value)
+        return exists(select(literal(1)).select_from(data).where(there))
     table = noun.metrics if field.kind == "metric" else noun.labels[field.kind]
     assert table is not None
-    side = table.alias()
+    side: Any = _side(table, "side")
     rules = [side.c.owner == noun.table.c[noun.owner], side.c.key == field.key]
     if table is schema.logged_model_metrics:
         rules += _on_datasets(side, *plan.query.datasets)
@@ -619,7 +626,10 @@ def _few(session: Session, noun: _Noun, query: Query) -> Condition | None:
     best: tuple[int, Condition] | None = None
     most = min(FEW, max(_total(session, query) // 10, _ALWAYS_FEW)) if query.where else 0
     postgres = session.connection.dialect.name == "postgresql"
+    first = query.order[0].field if query.order else None
     for condition in query.where:
+        if condition.field == first and condition.op in ("<", "<=", ">", ">="):
+            continue  # the walk begins at that bound
         candidates = _candidates(noun, query, condition, postgres)
         if candidates is None:
             continue
