@@ -50,7 +50,7 @@ from andon.tracking.native.targets import HttpTarget, WorkspaceTarget, check_url
 from tests.tracking.flaky import Fault, flaky
 from tests.tracking.trained import Trained, trained, trained_in
 from tests.web.conftest import Control, serving
-from tests.web.world import opened
+from tests.web.world import fill, opened
 
 AT = datetime(2026, 3, 4, 12, 30, 15, tzinfo=UTC)
 AT_MS = to_us(AT) // 1000
@@ -250,6 +250,15 @@ def test_a_run_that_was_removed_for_good_stays_removed(store: Store, actor: Acto
 
     with pytest.raises(NotFound, match="removed for good"):
         take(store, actor, Tags(2, AT_MS, {}))
+
+
+def test_nobody_writes_into_the_run_of_a_line(tmp_path: Path) -> None:
+    with opened(tmp_path) as world:
+        fill(world)
+        opening = msgspec.structs.replace(OPENING, run=RunId(f"{1:032x}"))
+
+        with pytest.raises(Invalid, match="is the line 'flights''s own"):
+            take(world.ws.store, world.person, Tags(1, AT_MS, {"a": "b"}), opening=opening)
 
 
 def test_a_delivery_in_json_says_the_same_as_one_that_is_packed() -> None:

@@ -119,7 +119,7 @@ def _diff(root: Path, commit: str | None) -> tuple[bytes, bool]:
         real = _text(_git(root, "rev-parse", "--git-path", "index"))
         with contextlib.suppress(OSError):
             if real is not None:
-                shutil.copyfile(root / real, index)
+                shutil.copy2(root / real, index)  # with its time: by it git knows what it must compare again
         environ = {"GIT_INDEX_FILE": str(index)}
         listed = _git(
             root, "ls-files", "--others", "--exclude-standard", "-z", "--", "*.py", "*.ipynb", *_EXCLUDED

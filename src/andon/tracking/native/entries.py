@@ -220,7 +220,25 @@ def check_opening(opening: Opening) -> Opening:
             f"the spool has version {opening.v}",
             hint=f"this Andon reads up to {VERSION}; install a newer one",
         )
+    for what, text, limit in (
+        ("experiment", opening.experiment, 500),
+        ("name", opening.name or "-", 250),
+        ("user", opening.claimed_user or "-", 500),
+    ):
+        if not 0 < len(text) <= limit or "\0" in text or not _encodes(text):
+            raise Invalid(
+                f"{text[:80]!r} cannot be the {what} of a run",
+                hint=f"it is a text of 1 to {limit} characters",
+            )
     return opening
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def decode_delivery(data: bytes, *, packed: bool) -> Delivery:

@@ -24,6 +24,7 @@ log = logging.getLogger("andon.run")
 
 TICK_S = 1.0
 LONGEST_PAUSE_S = 60.0
+_LETTING_GO_S = 0.5
 CONSOLE = "andon/console.txt"
 
 
@@ -167,6 +168,7 @@ class Sender:
                 self._changed.wait(left)
             self._abandoned = True
             self._wake.set()
+            self._changed.wait_for(lambda: self._over, _LETTING_GO_S)
             return self.complete
 
     def _run(self) -> None:
