@@ -169,7 +169,8 @@ def _check_own(reader: Reader, experiment: Experiment) -> None:
 
 _ELSEWHERE = ("s3", "s3a", "r2", "gs", "wasb", "wasbs", "abfs", "abfss", "dbfs", "hdfs", "viewfs")
 """Where clients write artifacts by themselves. This process never opens such an address."""
-_ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*):(?P<rest>/[A-Za-z0-9_.\-=@+/: ]*)\Z")
+_PATH = r"[A-Za-z0-9_.=@+: -]+(?:/[A-Za-z0-9_.=@+: -]+)*/?"
+_ADDRESS = re.compile(rf"(?:{'|'.join(_ELSEWHERE)})://{_PATH}|(?:dbfs|hdfs|viewfs):/(?://)?{_PATH}")
 
 
 def check_location(text: str) -> str | None:
@@ -191,18 +192,10 @@ in s3, s3a, r2, gs, wasb, wasbs, abfs, abfss, dbfs, hdfs, viewfs
         )
     if text in ("mlflow-artifacts:/", "mlflow-artifacts:"):
         return None
-    found = _ADDRESS.match(text)
-    if found is None or found["scheme"] not in _ELSEWHERE:
+    if not _ADDRESS.fullmatch(text) or any(part in (".", "..") for part in text.split("/")):
         raise Invalid(
             f"'artifact_location' is {text[:200]!r}, where nothing is kept",
             hint=f"leave it away or name a place in {', '.join(_ELSEWHERE)}",
-            field="artifact_location",
-        )
-    parts = found["rest"].strip("/").split("/")
-    if not parts[0] or any(part in ("", ".", "..") for part in parts):
-        raise Invalid(
-            f"'artifact_location' is {text[:200]!r}, which is no plain path",
-            hint="leave out '.', '..' and empty parts",
             field="artifact_location",
         )
     return text.rstrip("/")
