@@ -43,6 +43,7 @@ _PRAGMAS: Final = (
     f"journal_size_limit = {WAL_BYTES}",
     "trusted_schema = off",
     "temp_store = memory",
+    "cache_size = -8000",
 )
 _DAMAGED: Final = {
     sqlite3.SQLITE_IOERR,
@@ -224,7 +225,13 @@ def _engine(
 ) -> Engine:
     pool: dict[str, Any] = {"poolclass": NullPool}
     if pooled:
-        pool = {"poolclass": QueuePool, "pool_size": 1 if one_thread else 8, "max_overflow": -1}
+        # Last in, first out: a connection that has just read has the pages of its indexes at hand.
+        pool = {
+            "poolclass": QueuePool,
+            "pool_size": 1 if one_thread else 8,
+            "max_overflow": -1,
+            "pool_use_lifo": True,
+        }
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         connect_args={"check_same_thread": one_thread, "isolation_level": None, "cached_statements": 256},
