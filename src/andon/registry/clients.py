@@ -26,7 +26,7 @@ from andon.core.events import EventDraft
 from andon.core.ids import ActorId, LoggedModelId, ModelVersionId, RunId, new_id, node
 from andon.core.tree import MOST_FILES, Leaf, Tree, decode_tree
 from andon.registry.models import PROMPT, check_tags, is_prompt, model_of, touch, version_of
-from andon.registry.packaging import package
+from andon.registry.packaging import mlmodel, package
 from andon.registry.requests import Ruling, by_alias, latest_of
 from andon.store.ports import Blobs, Reader, Store, Transaction
 
@@ -526,16 +526,18 @@ def files_of(blobs: Blobs, version: ModelVersion) -> Mapping[str, VersionFile]:
     except msgspec.DecodeError as error:
         raise Corrupt(f"the manifest of {version.model}/{version.number} cannot be read: {error}") from None
     if said.format == package.FORMAT:
-        return _package_files(blobs, data)
+        return _package_files(blobs, version, data)
     tree = decode_tree(data)
     return {path: VersionFile(leaf.size_bytes, leaf.digest) for path, leaf in tree.files.items()}
 
 
-def _package_files(blobs: Blobs, data: bytes) -> Mapping[str, VersionFile]:
+def _package_files(blobs: Blobs, version: ModelVersion, data: bytes) -> Mapping[str, VersionFile]:
     manifest = package.read_manifest(data)
+    made = mlmodel.files(blobs, version, manifest)
     return {
+        **{name: VersionFile(len(text), None, text) for name, text in made.items()},
         **{name: VersionFile(blobs.size(digest), digest) for name, digest in manifest.files.items()},
-        package.MANIFEST: VersionFile(len(data), digest_bytes(data)),
+        package.MANIFEST: VersionFile(len(data), version.digest),
     }
 
 
