@@ -39,6 +39,9 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
 _SERVE: Mapping[str, tuple[str, str]] = {
     "control": ("andon.cli.serve:control", "API, pages and the MLflow wire, without gateway and worker.")
 }
+_IMPORT: Mapping[str, tuple[str, str]] = {
+    "mlflow": ("andon.cli.moving:import_", "Take over an MLflow store: SQLite, Postgres or a folder mlruns.")
+}
 _AUDIT: Mapping[str, tuple[str, str]] = {
     "verify": ("andon.cli.answers:verify", "Check every event of the ledger.")
 }
@@ -76,5 +79,8 @@ main = Lazy(_COMMANDS, name="andon", help=_HELP, context_settings=_CONTEXT)
 main.add_command(Lazy(_AUDIT, name="audit", help="Check the ledger.", context_settings=_CONTEXT))
 main.add_command(
     Lazy(_SERVE, name="serve", help="Start one process of a workspace by itself.", context_settings=_CONTEXT)
+)
+main.add_command(
+    Lazy(_IMPORT, name="import", help="Take over what another system kept.", context_settings=_CONTEXT)
 )
 click.version_option(package_name="andon")(main)

@@ -1,0 +1,108 @@
+"""Commands that move between Andon and MLflow: `import mlflow`, `export mlflow`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from andon.cli import output
+from andon.cli.open import open_here
+from andon.core.errors import AndonError
+from andon.tracking.moving import open_foreign
+from andon.tracking.moving.comparing import Compared
+from andon.tracking.moving.importing import ImportReport, import_mlflow
+
+_BAR = 30
+
+
+class NotAll(AndonError, RuntimeError):
+    """An import or export ended, and something of the source is not there."""
+
+    code = "NOT_ALL"
+
+
+@click.command("mlflow")
+@click.argument("source")
+@click.option(
+    "--artifacts",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    help="A folder in which the old server kept artifacts, or to which they were moved. May be given more than once.",
+)
+@click.option("--no-artifacts", is_flag=True, help="Take over no files.")
+@click.option("--dry-run", is_flag=True, help="Only look whether it can be done, and count.")
+@output.json_option
+@output.speaks
+def import_(
+    source: str, *, artifacts: tuple[Path, ...], no_artifacts: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Take over the MLflow store SOURCE: experiments, runs, models and artifacts, with their ids.
+
+    SOURCE is sqlite:///mlflow.db, postgresql://user@host/name or the folder mlruns. An import that was interrupted goes on
+    when it is run again.
+
+    \b
+    andon import mlflow sqlite:///mlflow.db --artifacts ./mlartifacts
+    andon import mlflow ./mlruns
+    """
+    with open_here() as ws:
+        store = open_foreign(source)
+        try:
+            report = import_mlflow(
+                ws.store, ws.blobs, store, actor=ws.actor().id, clock=ws.clock, artifacts=artifacts,
+                with_artifacts=not no_artifacts, dry_run=dry_run, progress=_Bar().show,
+            )  # fmt: skip
+        finally:
+            store.close()
+    output.show(report, _text(report, dry_run=dry_run), as_json)
+    if not dry_run and not report.same:
+        raise NotAll(f"not all of {report.source} is here", hint="compare the counts; run it again to go on")
+
+
+def _text(report: ImportReport, *, dry_run: bool) -> str:
+    lines = [f"{'would import' if dry_run else 'imported'} {report.source}", *map(_line, report.compared)]
+    if not dry_run:
+        lines.append(f"  {report.artifacts:,} files copied, {report.artifact_bytes:,} bytes")
+    if report.elsewhere:
+        lines.append(f"  {report.elsewhere:,} addresses stay where they are, such as in S3")
+    lines += [f"  left out: {text}" for text in report.left_out]
+    if report.left_out_count > len(report.left_out):
+        lines.append(f"  and {report.left_out_count - len(report.left_out):,} more left out")
+    return "\n".join(lines)
+
+
+def _line(one: Compared) -> str:
+    noun = one.noun.replace("_", " ")
+    if one.here is None:
+        return f"  {noun}: {one.source:,}"
+    same = "all here" if one.here >= one.source else f"only {one.here:,} of them here"
+    return f"  {noun}: {one.source:,}, {same}"
+
+
+class _Bar:
+    """A bar on a terminal; elsewhere a line for each kind of work."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._share = -1.0
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Draw what has changed enough to be seen."""
+        share = min(1.0, done / total) if total else 1.0
+        if not sys.stderr.isatty():
+            if share >= 1.0 and what != self._what:
+                self._what = what
+                output.progress(f"{what}: {total:,}")
+            return
+        if what == self._what and share - self._share < 0.005 and share < 1.0:
+            return
+        ended = share >= 1.0 and not (what == self._what and self._share >= 1.0)
+        self._what, self._share = what, share
+        filled = round(share * _BAR)
+        click.echo(
+            f"\r  {'#' * filled}{'.' * (_BAR - filled)} {what} {done:,} of {total:,}\x1b[K",
+            nl=ended,
+            err=True,
+        )
