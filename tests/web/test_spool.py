@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import random
 import threading
 from urllib.parse import quote
 
@@ -23,7 +23,7 @@ RUN = RunId("c" * 32)
 OPENING = Opening(
     run=RUN, writer="a" * 16, opened_ms=1_700_000_000_000, experiment="http", claimed_user="mallory"
 )
-DATA = os.urandom(5000)
+DATA = random.Random(26).randbytes(5000)
 DIGEST = digest_bytes(DATA)
 
 
