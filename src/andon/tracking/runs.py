@@ -141,7 +141,7 @@ def check_own(run: Run) -> None:
     """
     if run.line is not None:
         raise Invalid(
-            f"run {run.id} is the line {run.line!r}'s own and takes nothing from clients but tags",
+            f"run {run.id} belongs to the line {run.line!r} and takes nothing from clients but tags",
             hint="begin a run of your own with runs/create",
         )
 

@@ -140,7 +140,7 @@ def _meets(said: str, condition: Condition) -> bool:
 
 
 _PLACE = re.compile(
-    r"(?P<any>%?)(?P<root>(?:mlflow-artifacts:/|/)?)(?:(?P<experiment>\d+)/)?(?P<run>[\w%]*)(?P<artifacts>(?:/artifacts)?)"
+    r"(?P<any>%?)(?P<root>(?:mlflow-artifacts:/|/)?)(?:(?P<experiment>\d{1,20})/(?!artifacts))?(?P<run>[\w%]*)(?P<artifacts>(?:/artifacts)?)"
     r"(?P<more>%?)\Z"
 )
 """An artifact_uri of ours, or a pattern of one: `mlflow-artifacts:/EXPERIMENT/RUN/artifacts`."""
