@@ -12,14 +12,19 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import andon
 from andon.core.canonical import digest_bytes
+from andon.core.entities import DatasetVersion
 from andon.core.errors import Invalid
-from andon.core.workspace import Layout
+from andon.core.ids import ActorId
+from andon.core.workspace import Layout, Settings
+from andon.store import open_store
 from andon.tracking.native import client, sender
 from andon.tracking.native.client import Warned
 from andon.tracking.native.sender import sync
@@ -119,6 +124,19 @@ def test_a_run_is_sent_to_the_server_that_is_named_and_belongs_to_who_is_authent
     assert found.run.claimed_user == found.tags["mlflow.user"]
 
 
+def test_a_run_is_sealed_when_it_has_ended(
+    workspace: Path, server: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with andon.run(params={"lr": 0.1}, **QUIET) as sent:
+        sent.log({"loss": 0.5})
+    monkeypatch.delenv("ANDON_URL")
+    with andon.run(params={"lr": 0.1}, **QUIET) as kept:
+        kept.log({"loss": 0.5})
+
+    assert trained_in(workspace, kept.id).run.seal is not None
+    wait_until(lambda: trained(server.world.ws.store, sent.id).run.seal is not None)
+
+
 def test_steps_count_on_by_themselves(workspace: Path) -> None:
     with andon.run(**QUIET) as run:
         run.log({"a": 1})
@@ -134,6 +152,31 @@ def test_a_run_without_a_name_gets_one(workspace: Path) -> None:
         pass
 
     assert trained_in(workspace, run.id).run.name
+
+
+@pytest.mark.capability("C3")
+def test_datasets_of_andon_and_of_others_are_inputs_by_their_digests(workspace: Path) -> None:
+    digest = digest_bytes(b"rows")
+    own = DatasetVersion(
+        id=digest, dataset="customers", number=3, manifest=digest, state="valid", rows=1, columns=1, size_bytes=1,
+        stored_bytes=1, source="https://ann:pw@host/customers.csv?token=x", contract=None, report=None,
+        actor=ActorId("act"), created_at=datetime(2026, 3, 4, tzinfo=UTC),
+    )  # fmt: skip
+    with andon.run(**QUIET) as run:
+        run.input(own)
+        run.input(SimpleNamespace(name="iris", digest="1a2b"), context="validation")
+        run.input("by name", source="a.csv")
+        run.input("by name", source="b.csv")
+
+    store = open_store(Layout(workspace), Settings())
+    rows = store.read(lambda reader: reader.run_inputs.select({"run": run.id}, order=("name",)))
+    store.close()
+    assert [(row.name, row.context) for row in rows] == [
+        ("by name", "training"), ("by name", "training"), ("customers", "training"), ("iris", "validation"),
+    ]  # fmt: skip
+    assert rows[0].digest != rows[1].digest
+    assert (rows[2].digest, rows[2].source) == (digest, "https://host/customers.csv")
+    assert rows[3].digest == "1a2b"
 
 
 def test_a_folder_is_kept_with_all_that_is_in_it(workspace: Path) -> None:

@@ -414,6 +414,7 @@ def test_a_server_that_lost_what_it_had_gets_it_again_as_far_as_it_is_here(
         def upload(self, *what: object) -> None:
             self.now.upload(*what)  # type: ignore[arg-type]
 
+        def seal(self, run: RunId) -> None: ...
         def close(self) -> None: ...
 
     target = Restored()

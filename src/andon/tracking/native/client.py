@@ -9,8 +9,9 @@
 ...         training.log({"loss": 1.0 / (step + 1)}, step=step)
 >>> training.state, training.delivered
 ('finished', True)
->>> del os.environ["ANDON_HOME"]
-... folder.cleanup()
+>>> os.environ.pop("ANDON_HOME") == folder.name
+True
+>>> folder.cleanup()
 """
 
 from __future__ import annotations

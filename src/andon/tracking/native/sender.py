@@ -223,11 +223,16 @@ class Sender:
         if whole and not self.session.alive():
             self.session.remove()
         self.session.drop()
+        with self._changed:
+            self.complete = whole
         if target is not None:
+            with contextlib.suppress(Exception):  # whoever opens the workspace next seals what is not sealed
+                if whole:
+                    target.seal(self.session.run)
             with contextlib.suppress(Exception):
                 target.close()
         with self._changed:
-            self.complete, self._over = whole, True
+            self._over = True
             self._changed.notify_all()
 
 
@@ -305,6 +310,7 @@ def _sync(
         whole = pump.ended() and not session.alive()
         if whole:
             session.remove()
+            target.seal(session.run)
         return Synced(
             run=session.run, state="delivered" if whole else "in use", entries=pump.delivered,
             refused=len(pump.refused), lost=pump.lost, killed=killed, to=where,

@@ -55,6 +55,9 @@ class Target(Protocol):
     def upload(self, run: RunId, digest: Digest, path: Path) -> None:
         """Hand the bytes of a file over. NotFound: they are not in the file, nor on the other side."""
 
+    def seal(self, run: RunId) -> None:
+        """Everything of a run is handed over and it has ended: give it its seal, where nobody else does."""
+
     def close(self) -> None:
         """Let go. Closing twice changes nothing."""
 
@@ -152,6 +155,9 @@ class HttpTarget:
             said = self._read(body, Uploaded)
             if not said.stored and said.received_bytes <= start:
                 raise Unavailable(f"{self._url.netloc} began the file {digest} anew")
+
+    def seal(self, run: RunId) -> None:
+        """The server does that by itself."""
 
     def close(self) -> None:
         if self._connection is not None:
@@ -253,6 +259,15 @@ class WorkspaceTarget:
             raise NotFound(f"the bytes of {digest} are not in the spool any more") from None
         if stored != digest:
             raise NotFound(f"the bytes of {digest} were changed in the spool")
+
+    def seal(self, run: RunId) -> None:
+        from andon.tracking.sealing import read_seal, write_seal
+
+        store = self._open().store
+        row = store.read(lambda reader: reader.runs.find(run))
+        if row is not None and row.seal is None:
+            seal = read_seal(store, row)
+            store.write(lambda tx: write_seal(tx, seal, SystemClock()))
 
     def close(self) -> None:
         if self._opened is not None:

@@ -14,7 +14,7 @@ from andon.core.errors import Conflict, Invalid
 from andon.governance.access import Permission
 from andon.store.blobs import BlobWriter
 from andon.tracking.native.delivery import absent, deliver
-from andon.tracking.native.entries import Delivered, decode_delivery
+from andon.tracking.native.entries import Delivered, Ended, decode_delivery
 from andon.tracking.native.targets import PACKED, PART_BYTES, Uploaded
 from andon.web.endpoints import JSON, Call, Endpoint
 from andon.web.state import State
@@ -37,7 +37,10 @@ def entries(call: Call) -> Delivered:
         raise Invalid(f"the delivery is of run {delivery.opening.run}, the path of {call.path['run'][:80]!r}")
     ws = call.state.ws
     lacking, at = absent(delivery, ws.blobs), ws.clock.now()
-    return ws.store.write(lambda tx: deliver(tx, delivery, actor=call.actor.id, at=at, lacking=lacking))
+    said = ws.store.write(lambda tx: deliver(tx, delivery, actor=call.actor.id, at=at, lacking=lacking))
+    if any(isinstance(entry, Ended) for entry in delivery.entries):
+        call.state.sealer.wake()
+    return said
 
 
 def upload(call: Call) -> Uploaded:
