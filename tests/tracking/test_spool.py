@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -264,6 +265,59 @@ def test_a_folder_without_a_head_that_can_be_read_is_said_to_be_damaged(session:
 
     with pytest.raises(Corrupt, match="no log of"):
         SpoolReader(session.folder, OPENING.writer)
+
+
+class Broken(Exception):
+    """What a signal handler raises, as Ctrl-C does."""
+
+
+def test_an_exception_in_the_middle_of_a_call_spoils_no_other(session: Session, writer: SpoolWriter) -> None:
+    """Ctrl-C may come between any two steps of a call; what comes afterwards is still numbered without gaps."""
+    draw, said = random.Random(5), 0
+
+    def broken(*_: object) -> None:
+        raise Broken
+
+    before = signal.signal(signal.SIGALRM, broken)
+    try:
+        for number in range(400):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, draw.random() * 0.0002)
+                while True:
+                    said = writer.append(Tags, {"n": str(number)})
+            except Broken:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        last = writer.append(Ended, "killed")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+    found = read_all(session)
+    assert [entry.seq for entry in found] == list(range(1, last + 1))
+    assert isinstance(found[-1], Ended)
+    assert last > said
+
+
+def test_a_signal_handler_may_log_in_the_middle_of_a_call(session: Session, writer: SpoolWriter) -> None:
+    handled = 0
+
+    def handler(*_: object) -> None:
+        nonlocal handled
+        handled += 1
+        writer.append(Tags, {"from": "the handler"})
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
+        for _ in range(30_000):
+            writer.append(Tags, {"from": "the training"})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+    found = [entry.values["from"] for entry in read_all(session) if isinstance(entry, Tags)]
+    assert handled > 10
+    assert (found.count("the training"), found.count("the handler")) == (30_000, handled)
 
 
 # --- full disks ---

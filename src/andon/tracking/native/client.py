@@ -149,7 +149,7 @@ class Run:
         self._sender: Sender | None = None
         self._watch: _Watch | None = None
         self._console: Console | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._said: set[str] = set()
         self._since = 0
         self._step = 0
@@ -375,7 +375,7 @@ class Run:
             self._console.forget()
             self._console = None
         self._sender = self._watch = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._said = set(self._said)
         self.dropped = 0
         opening = Opening(

@@ -81,7 +81,7 @@ class Console:
         if level not in ("python", "fd"):
             raise Invalid(f"the console cannot be heard at {level!r}", hint="it is 'python' or 'fd'")
         base.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may print in the middle of a print
         self._parts: Parts | None = Parts(str(base))
         self._pipe = _Pipe.begin(base) if level == "fd" else None
         if self._pipe is None or not self._pipe.hears_python:
@@ -103,7 +103,7 @@ class Console:
 
     def forget(self) -> None:
         """In a forked child: what it prints goes where the parent's does, and is not kept here a second time."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._let_go()
 
     def _let_go(self) -> None:
@@ -139,7 +139,7 @@ class _Tees:
     """The tees of this process and who listens to them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._ears: tuple[Console, ...] = ()
         self._placed: dict[str, _Tee] = {}
 
@@ -171,7 +171,7 @@ class _Tees:
                 ear.hear(data)
 
     def forked(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._ears = ()
 
 

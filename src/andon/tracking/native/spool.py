@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from andon.core.canonical import ALGORITHM, Digest, hex_part
-from andon.core.errors import Corrupt, NotFound, StorageFull, Unavailable
+from andon.core.errors import AndonError, Corrupt, NotFound, StorageFull, Unavailable
 from andon.core.ids import RunId
 from andon.core.predictions import frames
 from andon.core.workspace import find_workspace
@@ -102,10 +102,12 @@ class SpoolWriter:
         self, folder: Path, opening: Opening, to: str, *, after: tuple[int, int] = (0, -1), disk: Disk = LOCAL
     ) -> None:
         self.folder, self.opening, self._to, self._disk = folder, opening, to, disk
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._descriptor = -1
-        self._seq, self._segment = after
-        self._size = 0
+        self._at, self._segment = (0, after[0]), after[1]
+        self._next: tuple[int, int] | None = None
+        self._busy = False
+        self._waiting: list[tuple[type[Entry], tuple[Any, ...], int]] = []
         self._again_s = 0.0
         self._why = ""
         self._synced = True
@@ -114,7 +116,7 @@ class SpoolWriter:
     @property
     def seq(self) -> int:
         """The number of the last entry that was written."""
-        return self._seq
+        return self._at[1]
 
     def append(self, kind: type[Entry], *fields: Any, at_ms: int | None = None) -> int:
         """Write an entry with one write; its number comes back. It is of now unless a time is given.
@@ -127,19 +129,20 @@ class SpoolWriter:
         if at_ms is None:
             at_ms = time.time_ns() // 1_000_000
         with self._lock:
-            data = frame(kind(self._seq + 1, at_ms, *fields))
-            if self._descriptor < 0 or self._size + len(data) > SEGMENT_BYTES:
-                self._make_way()
+            if (
+                self._busy
+            ):  # a signal handler of this very thread: its entry comes after the one it broke into
+                self._waiting.append((kind, fields, at_ms))
+                return self._at[1]
+            self._busy = True
             try:
-                if self._disk.write(self._descriptor, data) != len(data):
-                    raise OSError(errno.ENOSPC, "no space left for the whole of it")
-            except OSError as error:
-                self._take_back(error)
-                raise full(self.folder, error) from None
-            self._size += len(data)
-            self._seq += 1
-            self._synced = False
-            return self._seq
+                self._settle()
+                self._catch_up()
+                seq = self._write(kind, fields, at_ms)
+                self._catch_up()
+                return seq
+            finally:
+                self._busy = False
 
     def keep(self, source: Path | bytes) -> tuple[Digest, int]:
         """Copy the bytes of an artifact into the spool; their digest and size.
@@ -211,13 +214,52 @@ class SpoolWriter:
     def close(self) -> None:
         """Let go of the log, which is finished by that. Closing twice changes nothing."""
         with self._lock:
+            with contextlib.suppress(AndonError, OSError):
+                self._settle()
+                self._catch_up()
+            self._waiting.clear()
             self._let_go()
             self._again_s, self._why = float("inf"), "it is closed"
 
     def forget(self) -> None:
         """What a forked child does with its parent's writer: let go of the descriptor, and never touch it again."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._next, self._busy = None, False
+        self._waiting.clear()
         self.close()
+
+    def _write(self, kind: type[Entry], fields: tuple[Any, ...], at_ms: int) -> int:
+        size, seq = self._at
+        data = frame(kind(seq + 1, at_ms, *fields))
+        if self._descriptor < 0 or size + len(data) > SEGMENT_BYTES:
+            self._make_way()
+            size = self._at[0]
+        self._next = size + len(data), seq + 1
+        try:
+            if self._disk.write(self._descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, "no space left for the whole of it")
+        except OSError as error:
+            self._take_back(error)
+            raise full(self.folder, error) from None
+        self._at, self._next, self._synced = self._next, None, False
+        return seq + 1
+
+    def _settle(self) -> None:
+        """Find out what became of a write in whose middle an exception came, such as Ctrl-C: the file's size tells."""
+        if self._next is None:
+            return
+        if self._descriptor >= 0:
+            size = os.fstat(self._descriptor).st_size
+            if size == self._next[0]:
+                self._at = self._next
+            elif size != self._at[0]:
+                self._disk.truncate(self._descriptor, self._at[0])
+        self._next = None
+
+    def _catch_up(self) -> None:
+        """Write what signal handlers said in the middle of another call."""
+        while self._waiting:
+            self._write(*self._waiting.pop(0))
 
     def _let_go(self) -> None:
         if self._descriptor >= 0:
@@ -241,8 +283,9 @@ class SpoolWriter:
     def _take_back(self, error: OSError) -> None:
         """Leave the log as it was before the write that failed, and begin another one later."""
         with contextlib.suppress(OSError):
-            self._disk.truncate(self._descriptor, self._size)
+            self._disk.truncate(self._descriptor, self._at[0])
         self._let_go()
+        self._next = None
         self._why = f"the disk of {self.folder} is full"
         self._again_s = time.monotonic() + _PAUSE_S
 
@@ -251,24 +294,25 @@ class SpoolWriter:
         number = self._segment + 1
         path = self.folder / f"{self.opening.writer}-{number:06d}.log"
         head = Head(
-            opening=self.opening, segment=number, first=self._seq + 1, to=self._to, pid=os.getpid(),
+            opening=self.opening, segment=number, first=self._at[1] + 1, to=self._to, pid=os.getpid(),
             host=socket.gethostname(),
         )  # fmt: skip
         data = MAGIC + frame(head)
-        unnamed = path.with_name(f".{path.name}.new")
-        descriptor = self._disk.open(unnamed, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC)
+        unnamed = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        descriptor = self._disk.open(unnamed, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self._disk.write(descriptor, data) != len(data):
                 raise OSError(errno.ENOSPC, "no space left for its head")
             self._disk.rename(unnamed, path)
-        except OSError:
+        except BaseException:
             self._disk.close(descriptor)
             with contextlib.suppress(OSError):
                 self._disk.remove(unnamed)
             raise
         self._let_go()
-        self._descriptor, self._segment, self._size, self._synced = descriptor, number, len(data), False
+        self._at = len(data), self._at[1]
+        self._descriptor, self._segment, self._synced = descriptor, number, False
 
 
 class SpoolReader:
