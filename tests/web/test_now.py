@@ -144,7 +144,8 @@ def test_every_event_becomes_a_sentence_of_who_and_what(world: World) -> None:
     }  # fmt: skip
     for kind in sorted(KINDS):
         subject = subjects.get(kind.partition(".")[0], "line:flights")
-        world.event(kind, node(*subject.split(":", 1)), percent=10, role="viewer", permission="undo")
+        facts = {"role": "viewer", "permission": "undo", "alias": "champion", "stage": "Staging"}
+        world.event(kind, node(*subject.split(":", 1)), percent=10, number=1, **facts)
 
     found = world.ws.store.read(
         lambda reader: [describe(event, Names(reader)) for event in reader.ledger.latest(limit=len(KINDS))]

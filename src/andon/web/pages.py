@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Annotated
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -16,6 +17,7 @@ from andon.web.endpoints import ANYBODY, Call, Endpoint
 from andon.web.feed import KEEPALIVE, KEEPALIVE_S, message
 from andon.web.notices import Notice
 from andon.web.state import COOKIE, State
+from andon.web.ui.history import model_view
 from andon.web.ui.now import now_view
 from andon.web.ui.render import ms, page, statics
 from andon.web.ui.views import NowView
@@ -31,6 +33,12 @@ class LoginQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A login code, when the link that was printed is opened."""
 
     code: str | None = None
+
+
+class ModelQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which page of a model's past: the release that ended the one before."""
+
+    after: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -82,6 +90,14 @@ def _view(state: State) -> NowView:
 
 def _name(call: Call) -> str:
     return call.state.name_of(call.who)
+
+
+# --- a model's page ---
+
+
+def model(call: Call) -> Response:
+    view = model_view(call.state.ws, call.path["model"], call.query.after)
+    return HTMLResponse(page("model.html", model=view, who=_name(call)))
 
 
 # --- what buttons do ---
@@ -213,6 +229,8 @@ ENDPOINTS = (
              summary="What is live, for programs."),
     Endpoint(method="GET", path="/now/stream", permission=READ, stream=now_stream,
              summary="What is live, as it changes."),
+    Endpoint(method="GET", path="/models/{model}", permission=READ, handler=model, query=ModelQuery,
+             summary="What was live of a model when, by whom and why."),
     Endpoint(method="POST", path="/endpoints/{endpoint}/undo", permission=Permission.UNDO, handler=undo, body=bytes,
              limit=FORM_LIMIT, summary="The Undo button."),
     Endpoint(method="POST", path="/endpoints/{endpoint}/resume", permission=Permission.RELEASE, handler=resume,

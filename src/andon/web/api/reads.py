@@ -18,6 +18,7 @@ from andon.core.states import MACHINES
 from andon.governance.access import Permission
 from andon.governance.lineage import Impact, Why
 from andon.pipelines.workspace import Status
+from andon.registry.history import History, history
 from andon.store.ports import Collection, Reader, Where
 from andon.web.endpoints import Call, Endpoint
 from andon.web.feed import events, position
@@ -54,6 +55,13 @@ class AlertQuery(Page, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     line: Text | None = None
     state: Text | None = None
+
+
+class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which page of a model's past: `after` is the `next` of the page before."""
+
+    after: Text | None = None
+    limit: Limit = 50
 
 
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,6 +158,13 @@ def versions(call: Call) -> Versions:
     )
 
 
+def model_history(call: Call) -> History:
+    query: HistoryQuery = call.query
+    return call.state.ws.store.read(
+        lambda reader: history(reader, call.path["model"], after=query.after, limit=query.limit)
+    )
+
+
 def releases(call: Call) -> Releases:
     where = _where(call.query, "release", "endpoint", "state")
     return Releases(*call.state.ws.store.read(lambda reader: _page(reader.releases, where, call.query)))
@@ -218,6 +233,8 @@ ENDPOINTS = (
              summary="One run with its parameters and metrics."),
     Endpoint(method="GET", path="/api/models/{model}/versions", permission=READ, handler=versions, query=Page,
              returns=Versions, summary="Versions of a model, newest first."),
+    Endpoint(method="GET", path="/api/models/{model}/history", permission=READ, handler=model_history,
+             query=HistoryQuery, returns=History, summary="What was live of a model when, by whom and why."),
     Endpoint(method="GET", path="/api/releases", permission=READ, handler=releases, query=ReleaseQuery,
              returns=Releases, summary="Releases, newest first."),
     Endpoint(method="GET", path="/api/alerts", permission=READ, handler=alerts, query=AlertQuery, returns=Alerts,
