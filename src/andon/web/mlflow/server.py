@@ -26,7 +26,11 @@ def server_info(_: Ask) -> dict[str, object]:
         "multipart_downloads_enabled": False,
         "presigned_upload_run_id_supported": False,
         "presigned_upload_model_id_supported": False,
+        "model_artifact_presigned_downloads_supported": False,
+        "artifacts_presigned_only": False,
         "trace_archival_enabled": False,
+        "features_enabled": {},
+        "tracking_auth": "",
     }
 
 
