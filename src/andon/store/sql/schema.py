@@ -88,7 +88,7 @@ def _reference(refers: str | None) -> Sequence[ForeignKey]:
     return () if refers is None else (ForeignKey(refers),)
 
 
-_UNSEALED: Final = text("seal IS NULL AND state IN ('finished', 'failed', 'killed', 'blocked')")
+_UNSEALED: Final = text("seal IS NULL")
 
 
 def _labels(name: str, owner: Column[Any]) -> Table:
@@ -215,7 +215,7 @@ runs = _entity(
     Index("ix_runs_state", "state", "id"),
     Index("ix_runs_experiment", "experiment", "started_at", "id"),
     Index("ix_runs_deleted_at", "deleted_at", "id"),
-    Index("ix_runs_unsealed", "id", sqlite_where=_UNSEALED, postgresql_where=_UNSEALED),
+    Index("ix_runs_unsealed", "state", "id", sqlite_where=_UNSEALED, postgresql_where=_UNSEALED),
 )
 run_inputs = _entity(
     "run_inputs",

@@ -31,7 +31,7 @@ from andon.web.mlflow.forms import (
     run_id,
     view,
 )
-from andon.web.mlflow.wire import Ask, Message, WireEndpoint, Work, number
+from andon.web.mlflow.wire import Ask, BadRequest, Message, WireEndpoint, Work, number
 
 _STATES: Mapping[str, RunState] = {
     "RUNNING": "running", "SCHEDULED": "queued", "FINISHED": "finished", "FAILED": "failed", "KILLED": "killed",
@@ -205,6 +205,8 @@ class RunAnswer(Message):
 
 def _create(ask: Ask) -> Work:
     form: CreateRun = ask.form
+    if not form.experiment_id:
+        raise BadRequest("a run is begun in an experiment: experiment_id is missing", field="experiment_id")
     tags = tags_of(form.tags)
     named = tags.get(verbs.NAME_TAG)
     if form.run_name and named and form.run_name != named:

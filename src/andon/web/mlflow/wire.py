@@ -75,6 +75,12 @@ class Unsupported(AndonError):
     code, status = "NOT_IMPLEMENTED", 501
 
 
+class BadRequest(Invalid):
+    """What MLflow's own server tells apart from a parameter that cannot be used."""
+
+    code = "BAD_REQUEST"
+
+
 class EndpointNotFound(AndonError):
     """Nothing is there."""
 
@@ -323,6 +329,7 @@ _CODES: tuple[tuple[type[AndonError], int, str], ...] = (
     (Unauthenticated, 401, "UNAUTHENTICATED"),
     (Forbidden, 403, "PERMISSION_DENIED"),
     (TooLarge, 413, "INVALID_PARAMETER_VALUE"),
+    (BadRequest, 400, "BAD_REQUEST"),
     (Invalid, 400, "INVALID_PARAMETER_VALUE"),
     (Conflict, 400, "INVALID_PARAMETER_VALUE"),
     (Corrupt, 422, "DATA_LOSS"),

@@ -247,10 +247,7 @@ _REBUILT = (
     "CREATE INDEX ix_runs_experiment ON runs (experiment, started_at, id)",
     "CREATE INDEX ix_runs_line ON runs (line, created_at, id)",
     "CREATE INDEX ix_runs_state ON runs (state, id)",
-    """
-    CREATE INDEX ix_runs_unsealed
-        ON runs (id) WHERE seal IS NULL AND state IN ('finished', 'failed', 'killed', 'blocked')
-    """,
+    "CREATE INDEX ix_runs_unsealed ON runs (state, id) WHERE seal IS NULL",
     """
     CREATE TABLE model_versions_next (
         id TEXT NOT NULL,
@@ -386,10 +383,7 @@ _ALTERED = (
     "ALTER TABLE releases DROP CONSTRAINT fk_releases_run",
     "CREATE INDEX ix_runs_deleted_at ON runs (deleted_at, id)",
     "CREATE INDEX ix_runs_experiment ON runs (experiment, started_at, id)",
-    """
-    CREATE INDEX ix_runs_unsealed
-        ON runs (id) WHERE seal IS NULL AND state IN ('finished', 'failed', 'killed', 'blocked')
-    """,
+    "CREATE INDEX ix_runs_unsealed ON runs (state, id) WHERE seal IS NULL",
     "CREATE INDEX ix_model_versions_changed_at ON model_versions (changed_at, id)",
     "CREATE INDEX ix_model_versions_stage ON model_versions (model, stage, number, id)",
 )
