@@ -34,7 +34,7 @@ demo: $(DEMO) $(ANDON)
 	@$(BIN)/andon demo $(ARGS)
 
 test: $(DEV) $(ANDON)
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 lint: $(DEV) $(ANDON)
 	@$(BIN)/ruff check --quiet .
@@ -56,6 +56,7 @@ chaos: $(DEV) $(ANDON)
 docs: $(DEV) $(ANDON)
 	@$(BIN)/python docs/capabilities.py
 	@$(BIN)/python docs/cli.py
+	@$(BIN)/python docs/mlflow_wire.py
 
 vendor: $(DEV) $(ANDON)
 	@$(BIN)/python -m andon.web.ui.vendor
@@ -67,7 +68,7 @@ changelog: $(DEV)
 	@$(BIN)/python changelog.d/collect.py $(VERSION)
 
 clean:
-	@rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) .venv-bench .venv-wire .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 # The steps of the set-up. Each leaves a stamp, so an interrupted one is taken up where it stopped.
 
