@@ -68,8 +68,9 @@ class Order(msgspec.Struct, frozen=True):
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """A search. All conditions must hold; ties go by newest start (or creation) first, then by id.
 
-    `scope` names the experiments to look in, for runs and logged models; it is empty for other nouns. `after` is the
-    `next` of the page before, for the same query.
+    `scope` names the experiments to look in, for runs and logged models; it is empty for other nouns. `datasets` restricts
+    conditions on logged models' metrics to what was measured there, or, without one, the models to those that were measured
+    there at all. `after` is the `next` of the page before, for the same query.
     """
 
     noun: Noun

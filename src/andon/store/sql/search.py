@@ -488,6 +488,10 @@ def _conditions(plan: _Plan, walked: Field | None) -> list[ColumnElement[bool]]:
         rules.append(
             table.c[plan.noun.owner].in_(select(candidates.cte("few").prefix_with("MATERIALIZED").c[0]))
         )
+    if plan.query.datasets and not any(each.field.kind == "metric" for each in plan.query.where):
+        side = _side(schema.logged_model_metrics, "measured")
+        there = and_(side.c.owner == table.c.id, *_on_datasets(side, *plan.query.datasets))
+        rules.append(exists(select(literal(1)).select_from(side).where(there)))
     for condition in plan.query.where:
         if condition.field == walked and condition.op not in ("IS NULL", "IS NOT NULL"):
             continue

@@ -153,6 +153,7 @@ class SearchChecks(StoreChecks):
         assert ids(where=(Condition(accuracy, "<", 0.8),)) == ["m-1", "m-0"]
         assert ids(where=(Condition(accuracy, "<", 0.8),), datasets=(DatasetScope("test", "d"),)) == ["m-1"]
         assert ids(where=(Condition(Field("param", "p"), "=", "1"),)) == ["m-3"]
+        assert ids(datasets=(DatasetScope("train"), DatasetScope("test", "other"))) == ["m-0"]
 
 
 def pages(store: Store, query: Query) -> list[str]:

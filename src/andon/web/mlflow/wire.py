@@ -117,7 +117,6 @@ class WireEndpoint:
         read: looks and answers, in a thread.
         raw: does everything by itself, streams included.
         after: in the event loop, what follows a commit: it gets the request and the work's result, and gives the answer.
-        since: MLflow version that brought it, for the docs.
     """
 
     method: str
@@ -160,7 +159,7 @@ class Wire:
         pattern = re.escape(parts[0])
         for name, rest, plain in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
             pattern += f"(?P<{name}>{'.*' if rest else '[^/]+'})" + re.escape(plain)
-        self._patterns.append((endpoint.method, re.compile(pattern + r"\Z"), endpoint))
+        self._patterns.append((endpoint.method, re.compile(pattern + r"\Z", re.DOTALL), endpoint))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
