@@ -34,8 +34,8 @@ FAILED = Judgement(
 class RegistryWorld:
     """Verbs with the boring arguments filled in. Each call is one transaction at a later time."""
 
-    def __init__(self, root: Path) -> None:
-        self.store = open_store(Layout(root).create(), Settings())
+    def __init__(self, root: Path, settings: Settings | None = None) -> None:
+        self.store = open_store(Layout(root).create(), settings or Settings())
         self._ticks = itertools.count()
         self.line_actor = self._actor("line:churn", "line")
         self.ann, self.bob, self.cat = (self._actor(f"os:{name}", "person") for name in ("ann", "bob", "cat"))

@@ -563,5 +563,33 @@ def test_the_same_content_is_the_same_digest_and_later_uploads_change_no_version
     }
 
 
+@pytest.mark.capability("E10")
+def test_the_files_of_a_version_are_given_out_whole_or_not_at_all_and_never_changed(wire: Wire) -> None:
+    wire.model()
+    run = wire.run()
+    digest = wire.file(f"{run.experiment}/{run.id}/artifacts/model/data/model.txt", b"tree")
+    wire.version(source=f"runs:/{run.id}/model", run_id=run.id)
+    uri = wire.done("GET", "model-versions/get-download-uri", name="churn", version="1")["artifact_uri"]
+    root, client = uri.removeprefix("mlflow-artifacts:/"), wire.control.client
+    base = "/api/2.0/mlflow-artifacts/artifacts"
+
+    listed = client.get(f"{base}?path={root}").json
+    whole = client.get(f"{base}/{root}/data/model.txt")
+    written = client.ask("PUT", f"{base}/{root}/data/model.txt", b"other")
+    removed = client.ask("DELETE", f"{base}/{root}/data")
+    client.ask("DELETE", f"{base}/{run.experiment}/{run.id}/artifacts/model")
+    after = client.get(f"{base}/{root}/data/model.txt")
+    stored = Path(wire.ws.blobs.path(digest))
+    stored.chmod(0o600)
+    stored.write_bytes(b"evil")
+    damaged = client.get(f"{base}/{root}/data/model.txt")
+
+    assert listed == {"files": [{"path": "data", "is_dir": True}]}
+    assert (whole.status, whole.body, after.body) == (200, b"tree", b"tree")
+    assert (written.status, removed.status) == (400, 400)
+    assert (damaged.status, damaged.json["error_code"]) == (422, "DATA_LOSS")
+    assert b"evil" not in damaged.body
+
+
 def _events(wire: Wire, kind: str) -> list[Any]:
     return wire.ws.store.read(lambda reader: reader.ledger.after(0, limit=1000, kinds=[kind]))

@@ -13,7 +13,7 @@ from andon.core.events import EventDraft
 from andon.core.ids import ActorId, ModelVersionId, RunId, VerdictId, check_name, new_id, node
 from andon.core.states import advance
 from andon.registry.gates import Judgement
-from andon.registry.models import ensure_model
+from andon.registry.models import ensure_model, touch
 from andon.store.ports import Transaction, Where
 
 
@@ -59,6 +59,7 @@ def register_version(
             created_at=at, data_from=data_from, data_until=data_until,
         )
     )  # fmt: skip
+    touch(tx, model, at)
     tx.ledger.append(
         EventDraft(
             kind="model_version.registered", actor=actor, at=at, subject=node("model_version", version.id),

@@ -20,6 +20,7 @@ from andon.core.entities import Model, ModelVersion, Release, owner
 from andon.core.errors import Conflict, Invalid
 from andon.core.ids import ActorId
 from andon.core.search import Condition, Field, Found, Order, Query
+from andon.core.states import IN_PROGRESS
 from andon.governance.access import Permission
 from andon.registry import models
 from andon.registry.clients import (
@@ -628,14 +629,13 @@ async def transition(ask: Ask) -> Response:
         actor, at = _who(ask)
         version = _version(tx, ask)
         ruling = check_ruling(tx, name, rules.get(name))
-        asks = ruling is not None and ruling.stage == stage
-        if form.archive_existing_versions:
-            # Also of the ruled stage: the live version is shown there until its successor is live, and archived then.
-            models.archive_others(tx, version, stage, actor=actor, at=at)
-            if ruling is not None and asks:
+        if ruling is not None and ruling.stage == stage:
+            release = request(tx, ruling, version, actor=actor, at=at)
+            if form.archive_existing_versions and release.state in IN_PROGRESS:
                 _archive_live(tx, ruling, version, actor, at)
-        if ruling is not None and asks:
-            return request(tx, ruling, version, actor=actor, at=at)
+            return release
+        if form.archive_existing_versions:
+            models.archive_others(tx, version, stage, actor=actor, at=at)
         if ruling is not None:
             check_may_leave_stage(tx, ruling, version)
         models.move_stage(tx, version, stage, actor=actor, at=at)
@@ -651,7 +651,7 @@ async def transition(ask: Ask) -> Response:
 def _archive_live(
     tx: Transaction, ruling: Ruling, successor: ModelVersion, actor: ActorId, at: datetime
 ) -> None:
-    """Let the live version be archived as soon as its successor is live."""
+    """Let the live version be archived as soon as its successor is live: until then it is shown in the ruled stage."""
     live = live_of(tx, ruling)
     if live is not None and live.model_version != successor.id:
         because = f"version {successor.number} was asked to take its stage"
