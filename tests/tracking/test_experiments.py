@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
 from andon.core.entities import Experiment, Run
@@ -27,14 +30,20 @@ def kinds(store: Store, home: Experiment) -> list[str]:
     return [event.kind for event in reversed(events)]
 
 
-def deleted(store: Store, home: Experiment, minutes: float = 1) -> None:
-    while not store.write(lambda tx: verbs.delete_experiment(tx, home.id, actor=ANN, at=later(minutes))):
-        pass
+def deleted(store: Store, home: Experiment, minutes: float = 1) -> int:
+    return whole(store, partial(verbs.delete_experiment, ident=home.id, actor=ANN, at=later(minutes)))
 
 
-def restored(store: Store, home: Experiment, minutes: float = 2) -> None:
-    while not store.write(lambda tx: verbs.restore_experiment(tx, home.id, actor=ANN, at=later(minutes))):
-        pass
+def restored(store: Store, home: Experiment, minutes: float = 2) -> int:
+    return whole(store, partial(verbs.restore_experiment, ident=home.id, actor=ANN, at=later(minutes)))
+
+
+def whole(store: Store, verb: Callable[..., bool]) -> int:
+    """Call a verb until it is done; how often that was."""
+    calls = 1
+    while not store.write(verb):
+        calls += 1
+    return calls
 
 
 def test_a_name_is_taken_once_even_by_a_deleted_experiment(store: Store) -> None:
@@ -88,16 +97,30 @@ def test_an_experiment_of_many_runs_is_deleted_in_several_transactions(
     monkeypatch.setattr(verbs, "RUNS_AT_ONCE", 3)
     home = made(store)
     runs = [run(store, home) for _ in range(7)]
-    done = [
-        store.write(lambda tx: verbs.delete_experiment(tx, home.id, actor=ANN, at=later(1))) for _ in range(3)
-    ]
+
+    calls = deleted(store, home)
     gone = store.read(lambda reader: [reader.runs.get(each.id).deleted_at for each in runs])
+    again = restored(store, home)
 
-    restored(store, home)
-
-    assert done == [False, False, True]
+    assert (calls, again) == (3, 3)
     assert gone == [later(1)] * 7
     assert store.read(lambda reader: {reader.runs.get(each.id).deleted_at for each in runs}) == {None}
+
+
+def test_an_experiment_takes_no_runs_from_the_first_transaction_of_its_deletion_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "RUNS_AT_ONCE", 1)
+    home = made(store)
+    for _ in range(2):
+        run(store, home)
+
+    store.write(lambda tx: verbs.delete_experiment(tx, home.id, actor=ANN, at=later(1)))
+
+    with pytest.raises(Invalid, match="deleted"):
+        run(store, home)
+    deleted(store, home, minutes=5)
+    assert kinds(store, home) == ["experiment.created", "experiment.deleted"]
 
 
 def test_what_is_deleted_cannot_be_deleted_renamed_or_take_runs(store: Store) -> None:
@@ -166,7 +189,8 @@ def test_a_place_that_clients_write_to_themselves_is_taken(text: str, kept: str 
         "s3://bucket/%252e%252e/x", "s3://bucket/a#b", "s3://bucket/a;b", "s3://bucket/a?b=..", "s3://bucket\\a", "s3://",
         "s3:///a", "s3:bucket", "s3://bucket//a", "s3://bucket/./a", "mlflow-artifacts:/0", "mlflow-artifacts:/../x",
         "mlflow-artifacts://host/x", "runs:/abc", "models:/a/1", "javascript:/alert", "s3://bucket/a\nb", "s3://bucket/a\0b",
-        "S3://bucket/a", " s3://bucket/a", "s3://b/" + "a" * 3000, "dbfs:/../x", "dbfs:/", "dbfs:////a", "hdfs:////a", "data:/x", "sqlite:///x.db",
+        "S3://bucket/a", " s3://bucket/a", "s3://b/" + "a" * 3000, "dbfs:/../x", "data:/x", "sqlite:///x.db",
+        "dbfs:/", "dbfs:////a", "hdfs:////a",
     ],
 )  # fmt: skip
 def test_any_other_place_and_any_trick_is_refused(text: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
-from andon.core.entities import Experiment
+from andon.core.entities import Experiment, Run
 from andon.core.errors import AlreadyExists, Invalid, NotFound
 from andon.core.events import EventDraft
 from andon.core.ids import ActorId, ExperimentId, node
@@ -76,35 +77,31 @@ def rename_experiment(tx: Transaction, ident: str, name: str, *, actor: ActorId,
     )
 
 
-RUNS_AT_ONCE = 500
+RUNS_AT_ONCE = 200
 """How many runs one transaction hides or brings back, so that no other waits long for it."""
 
 
 def delete_experiment(tx: Transaction, ident: str, *, actor: ActorId, at: datetime) -> bool:
     """Hide an experiment and its runs until it is restored; whether that is done.
 
-    An experiment of many runs takes several transactions, all with the same `at`: call again as long as it is not done.
+    An experiment of many runs takes several transactions: call again as long as it is not done. It takes no new runs from
+    the first of them on, and all its runs are deleted at the time at which it was.
 
     Raises:
         NotFound: no such experiment, or it is deleted already.
         Invalid: it is a line's.
     """
     found = tx.experiments.find(ident)
-    if found is None or found.deleted_at is not None:
+    runs = _runs(tx, ident, None)
+    if found is None or (found.deleted_at is not None and not runs):
         raise NotFound(f"No Experiment with id={ident} exists")
     _check_own(tx, found)
-    runs = tx.runs.select(
-        {"experiment": ident, "deleted_at": None}, order=("started_at",), limit=RUNS_AT_ONCE
-    )
-    for run in runs:
-        tx.runs.change(msgspec.structs.replace(run, deleted_at=at))
-    if len(runs) == RUNS_AT_ONCE:
-        return False
-    tx.experiments.change(msgspec.structs.replace(found, deleted_at=at, changed_at=at))
-    tx.ledger.append(
-        EventDraft(kind="experiment.deleted", actor=actor, at=at, subject=node("experiment", ident))
-    )
-    return True
+    if found.deleted_at is None:
+        tx.experiments.change(msgspec.structs.replace(found, deleted_at=at, changed_at=at))
+        tx.ledger.append(
+            EventDraft(kind="experiment.deleted", actor=actor, at=at, subject=node("experiment", ident))
+        )
+    return _in_part(tx, runs, found.deleted_at or at)
 
 
 def restore_experiment(tx: Transaction, ident: str, *, actor: ActorId, at: datetime) -> bool:
@@ -118,18 +115,26 @@ def restore_experiment(tx: Transaction, ident: str, *, actor: ActorId, at: datet
     found = tx.experiments.find(ident)
     if found is None or found.deleted_at is None:
         raise NotFound(f"No deleted Experiment with id={ident} exists")
-    runs = tx.runs.select(
-        {"experiment": ident, "deleted_at": found.deleted_at}, order=("started_at",), limit=RUNS_AT_ONCE
-    )
-    for run in runs:
-        tx.runs.change(msgspec.structs.replace(run, deleted_at=None))
-    if len(runs) == RUNS_AT_ONCE:
+    if not _in_part(tx, _runs(tx, ident, found.deleted_at), None):
         return False
     tx.experiments.change(msgspec.structs.replace(found, deleted_at=None, changed_at=at))
     tx.ledger.append(
         EventDraft(kind="experiment.restored", actor=actor, at=at, subject=node("experiment", ident))
     )
     return True
+
+
+def _runs(tx: Transaction, experiment: str, deleted_at: datetime | None) -> list[Run]:
+    """Runs of an experiment that were deleted at a time, or never: one more than a transaction takes."""
+    where = {"experiment": experiment, "deleted_at": deleted_at}
+    return tx.runs.select(where, order=("started_at",), limit=RUNS_AT_ONCE + 1)
+
+
+def _in_part(tx: Transaction, runs: Sequence[Run], deleted_at: datetime | None) -> bool:
+    """Hide or bring back as many runs as a transaction takes; whether these were all."""
+    for run in runs[:RUNS_AT_ONCE]:
+        tx.runs.change(msgspec.structs.replace(run, deleted_at=deleted_at))
+    return len(runs) <= RUNS_AT_ONCE
 
 
 def active_experiment(reader: Reader, ident: str) -> Experiment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from msgspec import field
 
@@ -121,8 +122,10 @@ def _restore(ask: Ask) -> None:
 
 def _in_parts(ask: Ask, verb: Callable[..., bool]) -> None:
     """Hide or bring back an experiment and its runs, in as many transactions as it takes."""
-    ident, actor, at = experiment_id(ask.form.experiment_id), ask.actor.id, ask.ws.clock.now()
-    while not ask.ws.store.write(lambda tx: verb(tx, ident, actor=actor, at=at)):
+    part = partial(
+        verb, ident=experiment_id(ask.form.experiment_id), actor=ask.actor.id, at=ask.ws.clock.now()
+    )
+    while not ask.ws.store.write(part):
         pass
 
 
