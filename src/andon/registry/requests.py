@@ -228,7 +228,7 @@ def waits_for(reader: Reader, release: Release) -> str:
         return f"{what} was {release.state}: {release.because or 'no reason was given'}"
     route = reader.routes.find(release.endpoint)
     if route is not None and route.held:
-        return f"{what} waits: the endpoint is held after an undo; 'andon release' lets it move again"
+        return f"{what} waits: the endpoint is held after an undo; 'andon release {release.endpoint}' lets it move again"
     if release.state == "waiting":
         lacking = release.approvals_needed - len(counting_approvals(reader, release))
         people = "one person" if lacking == 1 else f"{lacking} people"
