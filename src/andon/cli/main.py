@@ -42,6 +42,18 @@ _SERVE: Mapping[str, tuple[str, str]] = {
 _IMPORT: Mapping[str, tuple[str, str]] = {
     "mlflow": ("andon.cli.moving:import_", "Take over an MLflow store: SQLite, Postgres or a folder mlruns.")
 }
+_DELETE: Mapping[str, tuple[str, str]] = {
+    "run": ("andon.cli.retention:run", "Delete a run."),
+    "experiment": ("andon.cli.retention:experiment", "Delete an experiment with its runs."),
+    "model": ("andon.cli.retention:model", "Delete a registered model that was never judged or released."),
+    "version": ("andon.cli.retention:version", "Delete a version of a model."),
+}
+_RETENTION: Mapping[str, tuple[str, str]] = {
+    "apply": (
+        "andon.cli.retention:apply_",
+        "Remove for good what was deleted long enough ago, and bytes that nothing needs.",
+    )
+}
 _AUDIT: Mapping[str, tuple[str, str]] = {
     "verify": ("andon.cli.answers:verify", "Check every event of the ledger.")
 }
@@ -82,5 +94,21 @@ main.add_command(
 )
 main.add_command(
     Lazy(_IMPORT, name="import", help="Take over what another system kept.", context_settings=_CONTEXT)
+)
+main.add_command(
+    Lazy(
+        _DELETE,
+        name="delete",
+        help="Delete what is not needed, for good if asked.",
+        context_settings=_CONTEXT,
+    )
+)
+main.add_command(
+    Lazy(
+        _RETENTION,
+        name="retention",
+        help="Free what was deleted: names, rows and bytes.",
+        context_settings=_CONTEXT,
+    )
 )
 click.version_option(package_name="andon")(main)

@@ -45,6 +45,7 @@ from andon.store.backup_format import (
     write_rows,
 )
 from andon.store.blobs import LocalBlobs
+from andon.store.clearing import keeping
 from andon.store.files import read_or_none, refusing_full, sync_folder, write_atomic
 from andon.store.keys import route_key
 from andon.store.ports import Blobs, Reader, Store
@@ -126,7 +127,7 @@ def backup(
     """
     clock = clock or SystemClock()
     target = target.absolute()
-    with refusing_full(target), _locked(target):
+    with refusing_full(target), _locked(target), keeping(layout):
         before = _before(target, store)
         point = f"{clock.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         try:

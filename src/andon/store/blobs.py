@@ -14,18 +14,19 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from andon.core.canonical import ALGORITHM, Digest, digest_bytes, hex_part, parse_digest
-from andon.core.clock import Clock, SystemClock, to_us
+from andon.core.clock import Clock, SystemClock, from_us, to_us
 from andon.core.errors import Corrupt, Invalid, NotFound
 from andon.store.files import LOCAL, Disk, refusing_full, sync_folder, write_all
 
 CHUNK = 2**20
 STALE = timedelta(days=1)
+_RENEW_NS = 60 * 10**9
 _REMEMBERED = 65_536
 _SETTLED_NS = 2_000_000_000
 _AHEAD = 8 * CHUNK
@@ -191,6 +192,32 @@ class LocalBlobs:
         """Delete; deleting again changes nothing."""
         self._disk.remove(self._path(digest))
 
+    def put_at(self, digest: Digest) -> datetime:
+        """When these bytes were last stored, by whoever stored them or stored them again; at most a minute before that.
+
+        Raises:
+            NotFound: there are none.
+        """
+        return from_us(self._stat(digest).changed_ns // 1000)
+
+    def remove_unused(self, digest: Digest, *, before: datetime) -> int | None:
+        """Delete what nothing names, unless somebody has stored it since: the bytes that are free now, or None.
+
+        Who stores a blob writes down afterwards what names it. So a blob that was stored lately, again perhaps, may be
+        named soon, and stays.
+        """
+        if not self.has(digest):
+            return None
+        with self._alone(fcntl.LOCK_EX):
+            try:
+                found = self._stat(digest)
+            except NotFound:
+                return None
+            if found.changed_ns >= to_us(before) * 1000 - _RENEW_NS:
+                return None
+            self._disk.remove(self._path(digest))
+        return found.size
+
     def _path(self, digest: Digest) -> Path:
         return self._root / storage_key(digest)
 
@@ -213,7 +240,7 @@ class LocalBlobs:
     def _keep(self, digest: Digest, size: int) -> bool:
         """Whether the content is there already; then it is made to survive a power cut, whoever wrote it."""
         try:
-            found = self._stat(digest)
+            found = self._renewed(digest)
         except NotFound:
             return False
         if found.size != size:
@@ -224,6 +251,26 @@ class LocalBlobs:
             sync_folder(folder, self._disk)
             _remember(self._durable, digest, found)
         return True
+
+    def _renewed(self, digest: Digest) -> _Identity:
+        """A file that is there, marked as stored just now, so that nobody takes it for one that nothing needs."""
+        found = self._stat(digest)
+        if time.time_ns() - found.changed_ns < _RENEW_NS:
+            return found
+        with self._alone(fcntl.LOCK_SH):
+            self._stat(digest)
+            os.utime(self._path(digest))
+        return self._stat(digest)
+
+    @contextlib.contextmanager
+    def _alone(self, kind: int) -> Iterator[None]:
+        """Many may store what is there already at once, and nobody while a file that nothing needs is deleted."""
+        descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, kind)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _write(self, chunks: Iterable[bytes]) -> Digest:
         with self.writer() as writer:
@@ -236,7 +283,8 @@ class LocalBlobs:
         self._disk.sync(descriptor)
         path = self._path(digest)
         self._prepare(path.parent)
-        self._disk.rename(temporary, path)
+        with self._alone(fcntl.LOCK_SH):
+            self._disk.rename(temporary, path)
         sync_folder(path.parent, self._disk)
         _remember(self._durable, digest, self._stat(digest))
 
