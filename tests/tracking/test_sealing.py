@@ -294,13 +294,14 @@ def test_a_run_that_cannot_be_sealed_keeps_no_other_from_it(
 
 
 def test_closing_ends_the_thread_and_may_be_done_twice(store: Store) -> None:
+    before = set(threading.enumerate())
     sealer = Sealer(store, SystemClock())
     sealer.start()
 
     sealer.close()
     sealer.close()
 
-    assert "andon-sealer" not in {thread.name for thread in threading.enumerate()}
+    assert set(threading.enumerate()) == before
 
 
 def test_closing_one_that_was_never_started_does_nothing(store: Store) -> None:
