@@ -119,10 +119,12 @@ def _of_run(change: Callable[[RunJournal, Evidence], None]) -> Fault:
 
     def fault(evidence: Evidence) -> Evidence:
         journals = copy.deepcopy(list(evidence.journals))
+        runs = (run for journal in journals for run in journal.runs if run.ident and not run.status.maybe)
         run = next(
-            run for journal in journals for run in journal.runs
-            if run.ident and any(batch.acknowledged and {"loss", SEARCHED} & set(batch.points) for batch in run.batches) and not run.status.maybe
-        )  # fmt: skip
+            run
+            for run in runs
+            if any(batch.acknowledged and {"loss", SEARCHED} & set(batch.points) for batch in run.batches)
+        )
         change(run, evidence)
         return replace(evidence, journals=journals)
 
