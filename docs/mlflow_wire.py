@@ -230,6 +230,7 @@ A training that must not lose or double anything uses [`andon.run`](../how-to/tr
 | a registered model of which a version was judged or released | cannot be renamed or deleted | can |
 | a run of a line | can be read and tagged; what it logged is the line's to say | (has no lines) |
 | tags that begin with `andon.` | Andon's own to set, for runs and logged models | are tags |
+| what was deleted | is removed for good by `andon delete ... --for-good` or `andon retention apply`, on record | by `mlflow gc` |
 | restoring an experiment | brings back the runs that were deleted with it | brings back all its deleted runs |
 | `artifact_location`, `source` | an address in a store such as S3, which is kept and never opened, or a place in the workspace; no path of the server's disk | may be a path of the server's disk |
 | names of artifacts | no `\\`, `#`, control characters, drive letters or parts that are `..` to anybody, also when they are decoded again | fewer rules |
