@@ -49,6 +49,22 @@ def test_a_new_workspace_answers_mlflow_clients(tmp_path: Path, options: tuple[s
     assert (tmp_path / state / "andon.db").is_file()
 
 
+def test_json_says_where_it_answers(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "andon", "serve", "control", "--port", "0", "--json"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path
+    )
+    assert process.stdout is not None
+    try:
+        said = "".join(iter(process.stdout.readline, "}\n")) + "}"
+        with urllib.request.urlopen(f"{json.loads(said)['control']}/health", timeout=10) as answer:
+            assert answer.status == 200
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def test_the_workspace_above_the_current_folder_is_served(tmp_path: Path) -> None:
     (tmp_path / ".andon").mkdir()
     (tmp_path / "deep").mkdir()

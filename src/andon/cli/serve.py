@@ -24,8 +24,9 @@ from andon.web.__main__ import main as answer
     type=click.IntRange(0, 65535),
     help="Port to listen on; 0 takes a free one.  [default: ANDON_PORT]",
 )
+@output.json_option
 @output.speaks
-def control(*, workspace: Path | None, port: int | None) -> None:
+def control(*, workspace: Path | None, port: int | None, as_json: bool) -> None:
     """Answer the API, the pages and MLflow clients of a workspace, until Ctrl-C; no gateway and no worker.
 
     \b
@@ -35,7 +36,7 @@ def control(*, workspace: Path | None, port: int | None) -> None:
     """
     layout = _layout(workspace)
     given = ["--workspace", str(layout.root), *([] if port is None else ["--port", str(port)])]
-    sys.exit(answer(given))
+    sys.exit(answer(given, lambda url: output.show({"control": url}, f"control {url}", as_json)))
 
 
 def _layout(workspace: Path | None) -> Layout:

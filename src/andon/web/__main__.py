@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -109,8 +109,14 @@ def configure(app: Starlette) -> uvicorn.Config:
     )  # fmt: skip
 
 
-def serve(ws: OpenWorkspace, sock: socket.socket, *, parent: int | None = None) -> None:
-    """Answer until told to stop."""
+def serve(
+    ws: OpenWorkspace,
+    sock: socket.socket,
+    *,
+    parent: int | None = None,
+    listening: Callable[[str], None] | None = None,
+) -> None:
+    """Answer until told to stop. `listening` is told the address, once connections to it are taken."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     app = create_app(ws)
     config = configure(app)
@@ -124,12 +130,14 @@ def serve(ws: OpenWorkspace, sock: socket.socket, *, parent: int | None = None) 
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     logging.getLogger("andon.web").info("control answers on http://%s:%d", shown, port)
+    if listening is not None:
+        listening(f"http://{shown}:{port}")
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(run())
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Open the workspace and serve it; exit codes are those of the errors."""
+def main(arguments: Sequence[str] | None = None, listening: Callable[[str], None] | None = None) -> int:
+    """Open the workspace and serve it; exit codes are those of the errors. `listening` is told the address."""
     options = _options(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has stopped
         signal.signal(number, lambda *_: sys.exit(0))
@@ -146,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else listen(settings.host, settings.control_port)
         )
         with OpenWorkspace(Layout(options.workspace.absolute()), settings) as ws:
-            serve(ws, sock, parent=options.parent_fd)
+            serve(ws, sock, parent=options.parent_fd, listening=listening)
     except AndonError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
