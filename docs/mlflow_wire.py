@@ -205,18 +205,20 @@ claim. Who really began the run is on its event in the ledger.
 
 ## When a client asks twice
 
-MLflow's client repeats a call whose answer was lost, and nobody can tell whether the first one arrived.
+MLflow's client repeats a call whose answer was lost, and nobody can tell whether the first one arrived. A test loses the answer of
+each of these, on both databases, and looks at all tables afterwards.
 
 | call | the second time |
 |---|---|
 | `runs/log-metric`, `log-batch`, `log-parameter`, `log-inputs`, `outputs`; every `set-tag`; params and tags of logged models | nothing changes: the same point, param, tag or input is there once |
-| `runs/update`, `runs/delete`, `runs/restore`; PATCH and DELETE of a logged model | nothing changes |
+| `update`, `delete` and `restore` of runs; `experiments/update`; PATCH and DELETE of a logged model; `model-versions/update` | nothing changes |
 | PUT of an artifact with the same bytes; DELETE of an artifact | nothing changes |
-| an alias or stage, also one that asks for a release | nothing changes; the release is the same |
-| `experiments/create`, `registered-models/create`, `rename` | 400 `RESOURCE_ALREADY_EXISTS`, or 404 for a name that is gone |
-| `experiments/delete`, `restore`; `delete-tag` of a run, experiment or logged model; deleting a model or version | 404 `RESOURCE_DOES_NOT_EXIST` |
+| an alias or stage, also one that asks for a release; `delete-tag` of a model or version | nothing changes; the release is the same |
+| `experiments/create`, `registered-models/create` | 400 `RESOURCE_ALREADY_EXISTS` |
+| `delete` and `restore` of an experiment; `delete-tag` of a run, experiment or logged model; `rename` or `delete` of a model, `delete` of a version | 404 `RESOURCE_DOES_NOT_EXIST` |
 | `runs/create`, POST of a logged model, `model-versions/create` | another one is made |
-| `runs/log-model` | the model stands in the tag twice |
+| `runs/log-model` | the model stands in the run's tag twice |
+| `registered-models/update` | the same description is on record twice |
 
 A training that must not lose or double anything uses [`andon.run`](../how-to/track-a-training.md), which numbers what it sends.
 
