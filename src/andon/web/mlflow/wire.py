@@ -62,6 +62,7 @@ _ALSO = (
     "/version",
     "/graphql",
     "/get-artifact",
+    "/model-versions/get-artifact",
 )
 
 
@@ -131,11 +132,14 @@ class WireEndpoint:
     after: Callable[[Ask, Any], Any] | None = None
     limit: int = BODY_LIMIT
     decoder: msgspec.json.Decoder[Any] = field(init=False)
+    lists: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         if sum(way is not None for way in (self.write, self.read, self.raw)) != 1:
             raise ValueError(f"{self.method} {self.path} needs one of write, read and raw")
         object.__setattr__(self, "decoder", msgspec.json.Decoder(self.form, strict=False))
+        lists = frozenset(name for name, kind in _kinds(self.form).items() if _is_list(kind))
+        object.__setattr__(self, "lists", lists)
 
 
 class Wire:
@@ -217,11 +221,14 @@ def owns(path: str) -> bool:
 
 UNSUPPORTED: Mapping[str, str] = {
     "traces": "traces are not kept yet",
-    "/v1/traces": "traces are not kept yet",
+    "get-online-trace-details": "traces are not kept yet",
     "webhooks": "webhooks are not sent yet",
     "workspaces": "one server is one workspace",
     "gateway": "Andon is no gateway to language models yet",
-    "scorers": "scorers are not kept",
+    "scorer": "scorers are not kept",
+    "genai": "evaluation of language models is not done here",
+    "demo": "Andon's own demo is 'andon demo'",
+    "model-versions/get-artifact": "files of a version are read at the address that get-download-uri gives",
     "datasets": "evaluation datasets are not kept; datasets of runs are (runs/log-inputs)",
     "jobs": "jobs of MLflow's own server are not run",
     "assessments": "assessments belong to traces, which are not kept yet",
@@ -237,12 +244,12 @@ UNSUPPORTED: Mapping[str, str] = {
     "users": "users are managed by Andon, not by this interface",
     "permissions": "permissions are managed by Andon, not by this interface",
 }
-"""What MLflow has and Andon does not: a word in the path, and what to say."""
+"""What MLflow has and Andon does not: how a part of the path begins, and what to say."""
 
 
 def _nothing(path: str) -> AndonError:
     for word, reason in UNSUPPORTED.items():
-        if word in path:
+        if f"/{word}" in path:
             return Unsupported(f"Andon does not support {path[:100]}: {reason}")
     return EndpointNotFound(f"there is nothing at {path[:100]}")
 
@@ -266,14 +273,13 @@ async def read_form(endpoint: WireEndpoint, request: Request) -> Any:
 
 
 def _from_query(endpoint: WireEndpoint, request: Request) -> Any:
-    lists = {name for name, kind in _kinds(endpoint.form).items() if _is_list(kind)}
     given: dict[str, Any] = {}
     try:
         pairs = parse_qsl(
             request.scope["query_string"].decode(), keep_blank_values=True, max_num_fields=10_000
         )
         for name, value in pairs:
-            if name in lists:
+            if name in endpoint.lists:
                 given.setdefault(name, []).append(value)
             else:
                 given[name] = value
