@@ -188,6 +188,15 @@ def test_a_wrong_token_is_refused_even_from_ones_own_user(wire: Wire, given: str
     assert "message" in reply.json
 
 
+@pytest.mark.parametrize("name", ["Forwarded", "Via", "X_Forwarded_For", "X_Forwarded_Host", "X_Real_Ip"])
+def test_what_a_proxy_brings_is_nobodys_own(wire: Wire, name: str) -> None:
+    address = f"{API}experiments/search?max_results=1"
+
+    reply = wire.control.anonymous.ask("GET", address, **{name: "203.0.113.9"})
+
+    assert (reply.status, wire.control.anonymous.ask("GET", address).status) == (401, 200)
+
+
 def test_without_a_token_the_kernel_must_say_whose_connection_it_is(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,8 @@ log = logging.getLogger("andon.web")
 
 COOKIE = "andon_session"
 MOST_STREAMS = 64
+FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""Headers by which proxies say that they bring the request of another."""
 
 
 class Visit(msgspec.Struct):
@@ -106,7 +108,12 @@ class State:
         )
 
     def _is_own(self, request: Request) -> bool:
-        """Whether a connection without a token is of the user who runs this process; asked once for each connection."""
+        """Whether a connection without a token is of the user who runs this process; asked once for each connection.
+
+        What comes through a proxy is somebody else's, whoever runs the proxy.
+        """
+        if any(name in request.headers for name in FORWARDED):
+            return False
         scope = request.scope
         known: list[bool] = scope.get("andon.peer", [])
         if not known:
