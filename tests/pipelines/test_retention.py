@@ -25,7 +25,7 @@ from andon.core.tree import Leaf, Tree
 from andon.core.workspace import Layout, Settings
 from andon.governance.audit import verify
 from andon.pipelines.references import NEEDS, NO_BLOBS, needed
-from andon.pipelines.retention import Removed, apply, delete, delete_for_good
+from andon.pipelines.retention import Kind, Removed, apply, delete, delete_for_good
 from andon.pipelines.workspace import OpenWorkspace
 from andon.registry.models import create_model
 from andon.store.backup import backup
@@ -283,9 +283,12 @@ def test_nothing_of_a_line_that_is_live_goes(here: Desk) -> None:
     here.age()
     generation = seeded.generations[-1]
 
-    for kind, ident in (("run", generation.run), ("version", f"{seeded.line}/2")):
+    things: list[tuple[Kind, str]] = [("run", generation.run), ("version", f"{seeded.line}/2")]
+    for kind, ident in things:
         with pytest.raises(Conflict, match="it stays"):
             here.delete(kind, ident)
+        with pytest.raises((Conflict, Invalid)):
+            delete(here.store, kind, ident, actor=here.actor, clock=here.clock)
     with pytest.raises(Conflict):
         here.delete("model", seeded.line)
     removed = here.apply()

@@ -42,6 +42,9 @@ _SERVE: Mapping[str, tuple[str, str]] = {
 _IMPORT: Mapping[str, tuple[str, str]] = {
     "mlflow": ("andon.cli.moving:import_", "Take over an MLflow store: SQLite, Postgres or a folder mlruns.")
 }
+_EXPORT: Mapping[str, tuple[str, str]] = {
+    "mlflow": ("andon.cli.moving:export", "Write an MLflow store with all runs and models.")
+}
 _DELETE: Mapping[str, tuple[str, str]] = {
     "run": ("andon.cli.retention:run", "Delete a run."),
     "experiment": ("andon.cli.retention:experiment", "Delete an experiment with its runs."),
@@ -95,6 +98,7 @@ main.add_command(
 main.add_command(
     Lazy(_IMPORT, name="import", help="Take over what another system kept.", context_settings=_CONTEXT)
 )
+main.add_command(Lazy(_EXPORT, name="export", help="Take everything elsewhere.", context_settings=_CONTEXT))
 main.add_command(
     Lazy(
         _DELETE,

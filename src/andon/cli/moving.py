@@ -10,6 +10,7 @@ import click
 from andon.cli import output
 from andon.cli.open import open_here
 from andon.core.errors import AndonError
+from andon.pipelines.exporting import export_store
 from andon.tracking.moving import open_foreign
 from andon.tracking.moving.comparing import Compared
 from andon.tracking.moving.importing import ImportReport, import_mlflow
@@ -59,6 +60,42 @@ def import_(
     output.show(report, _text(report, dry_run=dry_run), as_json)
     if not dry_run and not report.same:
         raise NotAll(f"not all of {report.source} is here", hint="compare the counts; run it again to go on")
+
+
+@click.command("mlflow")
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--artifact-root",
+    default=None,
+    help="Where MLflow will find the files; TARGET/artifacts itself by default, 'mlflow-artifacts:/' behind a server of it.",
+)
+@output.json_option
+@output.speaks
+def export(target: Path, *, artifact_root: str | None, as_json: bool) -> None:
+    """Write all experiments, runs, models and artifacts into the folder TARGET, as a store that MLflow 3.0 and newer opens.
+
+    TARGET gets mlflow.db and artifacts/. What MLflow has no place for, such as seals, verdicts and releases, stays here.
+
+    \b
+    andon export mlflow ../leaving
+    mlflow ui --backend-store-uri sqlite:///../leaving/mlflow.db
+    """
+    with open_here() as ws:
+        report = export_store(ws.store, ws.blobs, target, artifact_root=artifact_root, progress=_Bar().show)
+    said = (
+        "experiments",
+        "runs",
+        "metrics",
+        "params",
+        "tags",
+        "logged_models",
+        "registered_models",
+        "model_versions",
+    )
+    lines = [f"exported to {report.tracking_uri}"]
+    lines += [f"  {table.replace('_', ' ')}: {report.rows.get(table, 0):,}" for table in said]
+    lines.append(f"  {report.files:,} files, {report.bytes_written:,} bytes")
+    output.show(report, "\n".join(lines), as_json)
 
 
 def _text(report: ImportReport, *, dry_run: bool) -> str:

@@ -26,6 +26,7 @@ from andon.core.ids import ActorId, Node, node
 from andon.core.workspace import Layout
 from andon.pipelines.references import needed, tree_leaves
 from andon.registry.models import delete_model, delete_version, model_of, version_of
+from andon.registry.requests import check_version_may_go
 from andon.store.blobs import LocalBlobs
 from andon.store.clearing import clearing
 from andon.store.ports import Collection, Reader, Store, Transaction, Where
@@ -124,17 +125,18 @@ def delete(store: Store, kind: Kind, ident: str, *, actor: ActorId, clock: Clock
     Raises:
         NotFound: there is none.
         Invalid: it is a line's.
-        Conflict: it is a model of which versions were judged or released.
+        Conflict: it is a line's model, or one of which versions were judged or released; or a version that is live, on its
+            way, or what an undo would bring back.
     """
     at = clock.now()
     match kind:
         case "run":
             store.write(lambda tx: delete_run(tx, ident, actor=actor, at=at))
         case "model":
-            store.write(lambda tx: delete_model(tx, model_of(tx, ident), actor=actor, at=at))
+            store.write(lambda tx: _model(tx, ident, actor, at))
         case "version":
             named = _named_version(ident)
-            store.write(lambda tx: delete_version(tx, version_of(tx, *named), actor=actor, at=at))
+            store.write(lambda tx: _hide_version(tx, version_of(tx, *named), actor, at))
         case "experiment":
             while not store.write(lambda tx: delete_experiment(tx, ident, actor=actor, at=at)):
                 pass
@@ -234,6 +236,22 @@ def _named_version(ident: str) -> tuple[str, str]:
     if not slash or not number.isdecimal():
         raise Invalid(f"{ident[:80]!r} names no version", hint="a version is model/number, such as churn/3")
     return name, number
+
+
+def _model(tx: Transaction, name: str, actor: ActorId, at: datetime) -> None:
+    """Remove a model, which clients cannot restore either."""
+    row = model_of(tx, name)
+    if tx.lines.find(name) is not None:
+        raise Conflict(
+            f"model {name!r} stays: the line of that name rules it",
+            hint="its versions can be deleted one by one",
+        )
+    delete_model(tx, row, actor=actor, at=at)
+
+
+def _hide_version(tx: Transaction, row: ModelVersion, actor: ActorId, at: datetime) -> None:
+    check_version_may_go(tx, row)
+    delete_version(tx, row, actor=actor, at=at)
 
 
 def _any_version(reader: Reader, name: str, number: str) -> ModelVersion:

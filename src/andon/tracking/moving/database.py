@@ -127,7 +127,7 @@ def open_database(address: str) -> DatabaseStore:
     scheme, _, rest = address.partition("://")
     kind = scheme.partition("+")[0]
     if kind == "sqlite":
-        path = Path(unquote(rest.partition("?")[0].removeprefix("/"))).absolute()
+        path = Path(unquote(rest.partition("?")[0].removeprefix("/"))).resolve()
         return DatabaseStore(
             _Sqlite(path),
             f"sqlite:{path}",

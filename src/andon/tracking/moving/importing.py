@@ -16,6 +16,7 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, get_args
+from urllib.parse import unquote
 
 import msgspec
 from msgspec.structs import replace
@@ -43,6 +44,7 @@ from andon.core.tree import Leaf, Tree
 from andon.store.blobs import CHUNK, LocalBlobs
 from andon.store.ports import Reader, Store, Transaction
 from andon.tracking import limits
+from andon.tracking.artifacts import model_root, run_root
 from andon.tracking.inputs import Dataset, log_datasets, log_models
 from andon.tracking.moving.comparing import Compared, Progress, compare, nothing_yet
 from andon.tracking.moving.roots import Outside, Roots, files_below, kind_of
@@ -69,7 +71,7 @@ _FILES: Final = 200
 _SHOWN: Final = 20
 _LARGEST_GIVEN: Final = 2**31
 """Experiment ids above this were drawn at random by MLflow's file store: no counter has to be above them."""
-_OF_RUN = re.compile(r"/([0-9a-zA-Z]{1,64})/artifacts(/.*)?\Z")
+_OF_RUN = re.compile(r"(?=/([0-9a-zA-Z]{1,64})(/artifacts)(?:/|\Z))")
 _OF_LOGGED = re.compile(r"(?:/models/(m-[0-9a-zA-Z]+)/artifacts(?:/.*)?|models:/(m-[0-9a-zA-Z]+))\Z")
 _STATES: Mapping[str, RunState] = {
     "RUNNING": "running", "SCHEDULED": "queued", "FINISHED": "finished", "FAILED": "failed", "KILLED": "killed",
@@ -677,12 +679,13 @@ def _our_source(tx: Reader, version: ModelVersion) -> str | None:
         version.logged_model is not None
         and (model := tx.logged_models.find(version.logged_model)) is not None
     ):
-        return f"mlflow-artifacts:/{model.experiment}/models/{model.id}/artifacts"
-    found = _OF_RUN.search(text)
-    run = tx.runs.find(found[1]) if found else None
-    if found is None or run is None:
-        return version.source
-    return f"mlflow-artifacts:/{run.experiment}/{run.id}/artifacts{found[2] or ''}"
+        return f"mlflow-artifacts:/{model_root(model.experiment, model.id)}"
+    for found in _OF_RUN.finditer(text):
+        run = tx.runs.find(found[1])
+        if run is not None:
+            rest = text[found.end(2) :]
+            return f"mlflow-artifacts:/{run_root(run)}{unquote(rest) if text.startswith('file:') else rest}"
+    return version.source
 
 
 __all__ = ["Compared", "ImportReport", "Progress", "import_mlflow"]

@@ -7,14 +7,15 @@ named, by naming the store or with `--artifacts`; a link that leads out of them 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from andon.core.errors import Invalid
+from andon.tracking.artifacts import check_path
+
 Kind = Literal["local", "served", "elsewhere"]
-_HIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def kind_of(address: str) -> Kind:
@@ -108,7 +109,7 @@ def files_below(folder: Path) -> Iterator[tuple[str, Path | None]]:
 
 def _plain(path: str) -> bool:
     try:
-        path.encode()
-    except UnicodeEncodeError:
+        check_path(path)
+    except Invalid:
         return False
-    return not _HIDDEN.search(path)
+    return True
