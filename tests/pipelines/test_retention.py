@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -368,6 +369,36 @@ def test_storing_again_what_nothing_names_keeps_it(here: Desk) -> None:
     removed = here.apply()
 
     assert (removed.blobs, removed.young, here.blobs.has(loose)) == (0, 1, True)
+
+
+def test_who_stores_while_somebody_clears_keeps_what_he_stored(here: Desk) -> None:
+    together, lost = threading.Barrier(2), []
+    hour_ago = here.clock.now() - timedelta(hours=1)
+    digest = digest_bytes(b"wanted again")
+
+    def store() -> None:
+        for _ in range(200):
+            together.wait()
+            here.blobs.put(b"wanted again")
+            together.wait()
+            lost.extend([] if here.blobs.has(digest) else [digest])
+            here.age()
+            together.wait()
+
+    thread = threading.Thread(target=store)
+    here.blobs.put(b"wanted again")
+    here.age()
+    thread.start()
+    freed = []
+    for _ in range(200):
+        together.wait()
+        freed.append(here.blobs.remove_unused(digest, before=hour_ago))
+        together.wait()
+        together.wait()
+    thread.join()
+
+    assert lost == []
+    assert any(freed), "clearing came first at least once"
 
 
 def test_a_manifest_that_cannot_be_read_stops_it_before_a_blob_goes(here: Desk) -> None:
