@@ -34,6 +34,10 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
 }
 _RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_WIRE_HEADERS = [
+    each for each in _RAW_HEADERS if each[0] in (b"x-content-type-options", b"cross-origin-resource-policy")
+]
+"""No page is answered there, and a client spends more on reading a header than the server does on an answer."""
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::\d{1,5})?\Z")
 _OPEN = tuple(path.partition("{")[0] for path in OPEN_PATHS)
 
@@ -57,18 +61,18 @@ class Door:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit = scope["andon"] = Visit(uuid7().hex)
+        is_wire = wire.owns(scope["path"])
         request = Request(scope, receive)
 
         async def signed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message["headers"] = list(message.get("headers", ()))
-                headers += _RAW_HEADERS
+                headers += _WIRE_HEADERS if is_wire else _RAW_HEADERS
                 headers.append((b"x-request-id", visit.request_id.encode()))
                 if not any(name == b"cache-control" for name, _ in headers):
                     headers.append((b"cache-control", b"no-store"))
             await send(message)
 
-        is_wire = wire.owns(scope["path"])
         try:
             self._check(request, visit, is_wire=is_wire)
         except (Forbidden, Invalid, Unauthenticated) as error:
