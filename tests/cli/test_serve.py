@@ -57,8 +57,8 @@ def test_json_says_where_it_answers(tmp_path: Path) -> None:
     assert process.stdout is not None
     try:
         said = "".join(iter(process.stdout.readline, "}\n")) + "}"
-        with urllib.request.urlopen(f"{json.loads(said)['control']}/health", timeout=10) as answer:
-            assert answer.status == 200
+        with urllib.request.urlopen(json.loads(said)["login"], timeout=10) as answer:
+            assert b"<title>" in answer.read()
     finally:
         process.kill()
         process.wait()
@@ -72,6 +72,17 @@ def test_the_workspace_above_the_current_folder_is_served(tmp_path: Path) -> Non
     with serving(tmp_path / "deep"):
         assert (tmp_path / ".andon" / "andon.db").is_file()
         assert not (tmp_path / "deep" / ".andon").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    command = [sys.executable, "-m", "andon", "serve", "control", "--port", "0", "--workspace", "file/x"]
+
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 14
+    assert ended.stderr.startswith("andon: the workspace ")
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_port_that_is_taken_says_what_to_do(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_port_in_use_is_named(world: World) -> None:
         assert done.returncode == PortInUse.exit_code
         assert (
             done.stderr.strip()
-            == f"another process listens on 127.0.0.1:{port}; set ANDON_PORT to a free port"
+            == f"andon: another process listens on 127.0.0.1:{port}; set ANDON_PORT to a free port"
         )
         with pytest.raises(PortInUse):
             listen("127.0.0.1", port)

@@ -36,7 +36,12 @@ def control(*, workspace: Path | None, port: int | None, as_json: bool) -> None:
     """
     layout = _layout(workspace)
     given = ["--workspace", str(layout.root), *([] if port is None else ["--port", str(port)])]
-    sys.exit(answer(given, lambda url: output.show({"control": url}, f"control {url}", as_json)))
+
+    def tell(url: str, login: str) -> None:
+        said = f"control {url}\npages   {login}  (opens a browser session, once, within ten minutes)"
+        output.show({"control": url, "login": login}, said, as_json)
+
+    sys.exit(answer(given, tell))
 
 
 def _layout(workspace: Path | None) -> Layout:

@@ -5,6 +5,7 @@ Every verb says who does it. What needs waiting or a running gateway says so; ev
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import msgspec
 from andon.core.canonical import digest_value
 from andon.core.clock import Clock, SystemClock, from_us, to_us
 from andon.core.entities import Actor, Alert, Feedback, Line, Release, RouteRow, Run, Trigger
-from andon.core.errors import Invalid, NotFound
+from andon.core.errors import AndonError, Invalid, NotFound, StorageFull, Unavailable
 from andon.core.events import EventDraft
 from andon.core.ids import ActorId, PredictionId, ReleaseId, TriggerId, new_id, node, parse_prediction_id
 from andon.core.workspace import Layout, Settings
@@ -101,10 +102,15 @@ class OpenWorkspace:
     def __init__(
         self, layout: Layout, settings: Settings | None = None, *, clock: Clock | None = None
     ) -> None:
-        self.layout = layout.create()
         self.settings = settings or Settings()
         self.clock = clock or SystemClock()
-        self.store = open_store(self.layout, self.settings)
+        try:
+            self.layout = layout.create()
+            self.store = open_store(self.layout, self.settings)
+        except AndonError:
+            raise
+        except OSError as error:
+            raise _unusable(layout, error) from error
         self.blobs = LocalBlobs(self.layout.blobs)
         self.log = SegmentLog(self.layout.predictions, self.store, self.blobs, self.clock)
 
@@ -317,6 +323,14 @@ class OpenWorkspace:
             alerts=reader.alerts.select({"state": "open"}, order=("-created_at",), limit=50),
             gateways=gateways.states(self.layout),
         )
+
+
+def _unusable(layout: Layout, error: OSError) -> AndonError:
+    """Why a workspace's folder cannot be opened."""
+    what = f"the workspace {layout.root} cannot be opened: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(what, hint="free some space and try again")
+    return Unavailable(what, hint="it must be a folder that this user can write to")
 
 
 def fire(tx: Transaction, trigger: Trigger) -> Trigger:

@@ -115,9 +115,9 @@ def serve(
     sock: socket.socket,
     *,
     parent: int | None = None,
-    listening: Callable[[str], None] | None = None,
+    listening: Callable[[str, str], None] | None = None,
 ) -> None:
-    """Answer until told to stop. `listening` is told the address, once connections to it are taken."""
+    """Answer until told to stop. `listening` is told the address and a login link, once connections are taken."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     app = create_app(ws)
     config = configure(app)
@@ -132,15 +132,17 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     logging.getLogger("andon.web").info("control answers on http://%s:%d", shown, port)
     if listening is not None:
-        listening(f"http://{shown}:{port}")
+        listening(
+            f"http://{shown}:{port}", f"http://{shown}:{port}/login?code={app.state.andon.codes.mint()}"
+        )
     gc.collect()
     gc.freeze()  # what has been loaded stays: without it, each full collection stops everybody for 25 ms
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(run())
 
 
-def main(arguments: Sequence[str] | None = None, listening: Callable[[str], None] | None = None) -> int:
-    """Open the workspace and serve it; exit codes are those of the errors. `listening` is told the address."""
+def main(arguments: Sequence[str] | None = None, listening: Callable[[str, str], None] | None = None) -> int:
+    """Open the workspace and serve it; exit codes are those of the errors. `listening` is as in `serve`."""
     options = _options(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has stopped
         signal.signal(number, lambda *_: sys.exit(0))
@@ -159,7 +161,7 @@ def main(arguments: Sequence[str] | None = None, listening: Callable[[str], None
         with OpenWorkspace(Layout(options.workspace.absolute()), settings) as ws:
             serve(ws, sock, parent=options.parent_fd, listening=listening)
     except AndonError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"andon: {error}\n")
         return error.exit_code
     return 0
 

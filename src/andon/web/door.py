@@ -19,7 +19,7 @@ from andon.core.workspace import LOOPBACK
 from andon.web.endpoints import OPEN_PATHS
 from andon.web.errors import respond
 from andon.web.mlflow import wire
-from andon.web.state import State, Visit
+from andon.web.state import COOKIE, State, Visit
 
 SAFE = frozenset({"GET", "HEAD"})
 HEADERS = {
@@ -39,6 +39,8 @@ _WIRE_HEADERS = [
 ]
 """No page is answered there, and a client spends more on reading a header than the server does on an answer."""
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::\d{1,5})?\Z")
+_TRACKS = re.compile(r"/api/runs/[^/]+/(entries|files/[^/]+)\Z")
+"""Where `andon.run` delivers: who it is, is proven as MLflow's clients prove it."""
 _OPEN = tuple(path.partition("{")[0] for path in OPEN_PATHS)
 
 
@@ -87,7 +89,10 @@ class Door:
     def _check(self, request: Request, visit: Visit, *, is_wire: bool) -> None:
         check_host(request.headers.getlist("host"), self.hosts)
         try:
-            if is_wire:
+            tracks = (
+                request.method == "POST" and _TRACKS.match(request.url.path) and COOKIE not in request.cookies
+            )
+            if is_wire or tracks:
                 visit.principal = self.state.authenticate_client(request)
             else:
                 visit.principal, visit.session = self.state.authenticate(request.headers, request.cookies)
