@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -82,6 +83,12 @@ def script(
 
 
 # --- a run as a person uses it ---
+
+
+@pytest.mark.parametrize("name", [5, len, "x" * 251])
+def test_what_cannot_be_a_name_is_refused_before_anything_runs(workspace: Path, name: object) -> None:
+    with pytest.raises(andon.Invalid):
+        andon.run(cast("str", name), **QUIET)
 
 
 @pytest.mark.capability("C1")

@@ -208,7 +208,9 @@ def _only_one(layout: Layout) -> IO[str]:
         lock.close()
         raise Conflict(
             f"the workspace {layout.root} runs already",
-            hint="stop it first, or use its address from 'andon status'",
+            hint=f"stop it first, or use it: {said.control}"
+            if (said := running(layout))
+            else "stop it first",
         ) from None
     return lock
 

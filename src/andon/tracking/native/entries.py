@@ -211,6 +211,10 @@ def check_opening(opening: Opening) -> Opening:
     Traceback (most recent call last):
     andon.core.errors.Invalid: 'x' is not the id of a run; an id is 32 hex characters
     """
+    try:
+        msgspec.convert(msgspec.structs.asdict(opening), Opening)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"a run cannot begin with this: {error}", hint="its names are texts") from None
     if not _RUN.match(opening.run):
         raise Invalid(f"{opening.run[:80]!r} is not the id of a run", hint="an id is 32 hex characters")
     if not _WRITER.match(opening.writer):
