@@ -1,4 +1,4 @@
-"""kill -9 of the control process while trainings log: what was acknowledged is there afterwards, once, and nothing is half.
+"""kill -9 of the control process while trainings log, and a database that hangs up: nothing acknowledged is lost or half.
 
 `ANDON_CHAOS_CYCLES` is how often (8 by default, two fifths of more than that on Postgres); `ANDON_CHAOS_SEED` plays the same
 hand again. The checks themselves are tested below: each planted fault in the evidence of a real battery is found.
@@ -10,7 +10,9 @@ import copy
 import os
 import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,14 +20,20 @@ import pytest
 
 from andon.core.canonical import digest_bytes
 from andon.core.ids import ModelVersionId, node
+from andon.pipelines.workspace import OpenWorkspace
+from andon.store.ports import Transaction
+from andon.tracking.experiments import RUNS_AT_ONCE
+from andon.tracking.runs import create_run
 from tests.chaos import tracking_checks as checks
 from tests.chaos.battery import quantile
 from tests.chaos.conftest import SAID
-from tests.chaos.tracking_battery import Battery, Outcome
+from tests.chaos.house import until
+from tests.chaos.tracking_battery import HANG_UP, Battery, Outcome
+from tests.chaos.tracking_client import RawClient
 from tests.chaos.tracking_evidence import Evidence
 from tests.chaos.tracking_journal import Batch, Held, Journal, RunJournal, VersionJournal
 from tests.chaos.tracking_load import SEARCHED
-from tests.chaos.tracking_server import environ_on
+from tests.chaos.tracking_server import ControlProcess, environ_on
 
 pytestmark = pytest.mark.chaos
 
@@ -65,9 +73,11 @@ def new_database(server: str, name: str) -> str:
 def _told(outcome: Outcome, cycles: int) -> str:
     figures, evidence = outcome.figures, outcome.evidence
     points = sum(len(places) for places in evidence.histories.values())
+    hung_up = sum(figures.kills[moment] for moment in HANG_UP)
     lost = sum(count for name, count in figures.counts.items() if name.startswith("lost"))
+    said = f"{cycles - hung_up} kills" + (f" and {hung_up} times no database" if hung_up else "")
     return (
-        f"{cycles} kills (seed {outcome.seed}) in {figures.seconds:.0f} s, {figures.acknowledged:,} requests acknowledged, "
+        f"{said} (seed {outcome.seed}) in {figures.seconds:.0f} s, {figures.acknowledged:,} requests acknowledged, "
         f"{lost} without an answer, {figures.torn} uploads torn; {len(evidence.runs)} runs, {points:,} points, "
         f"{len(evidence.artifacts)} files, {len(evidence.versions)} versions, {len(evidence.seals)} seals read again; "
         f"{evidence.left} temporary files left to be swept; answers again after a kill in "
@@ -102,6 +112,44 @@ def test_the_battery_was_one(outcome: Outcome) -> None:
     assert evidence.aliases
     assert evidence.seals
     assert any(search.runs for search in evidence.searches)
+
+
+@pytest.mark.capability("C1", "L7")
+def test_deleting_and_restoring_a_large_experiment_is_taken_up_where_a_kill_stopped_it(
+    tmp_path: Path,
+) -> None:
+    """More runs than one transaction takes; one of them was deleted by itself before and stays so."""
+    with ControlProcess(tmp_path, os.environ) as server, OpenWorkspace(server.layout) as ws:
+        client = RawClient(server.port, server.token)
+        experiment = client.post("experiments/create", {"name": "large"}).json["experiment_id"]
+        runs = _many_runs(ws, experiment, 10 * RUNS_AT_ONCE)
+        assert client.post("runs/delete", {"run_id": runs[7]}).status == 200
+        for verb, before, after in (("delete", len(runs) - 1, 0), ("restore", 0, len(runs) - 1)):
+            with ThreadPoolExecutor(1) as other:
+                done = other.submit(client.post, f"experiments/{verb}", {"experiment_id": experiment})
+                until("it has begun", lambda before=before: _active(ws, experiment) != before)  # type: ignore[misc]
+                server.kill()
+                server.start()
+                assert done.result(60).status in (200, 404)  # 404: it was done, and the answer lost
+            assert _active(ws, experiment) == after
+        client.close()
+
+
+def _many_runs(ws: OpenWorkspace, experiment: str, count: int) -> list[str]:
+    """Runs of an experiment, made past the wire."""
+    actor, at = ws.actor().id, ws.clock.now()
+
+    def work(tx: Transaction) -> list[str]:
+        made = [create_run(tx, experiment, actor=actor, at=at, name="x", tags={})[0].id for _ in range(count)]
+        return [str(ident) for ident in made]
+
+    return ws.store.write(work)
+
+
+def _active(ws: OpenWorkspace, experiment: str) -> int:
+    """How many runs of an experiment are not deleted."""
+    where = {"experiment": experiment, "deleted_at": None}
+    return ws.store.read(lambda reader: reader.runs.count(where))
 
 
 # --- the checks, checked ---

@@ -23,6 +23,8 @@ MOMENTS: Mapping[str, int] = {
 }  # fmt: skip
 """When a kill comes: any time, half-way through an upload, when a request of a kind is out and not answered, or before the
 process that came after the last kill answers at all; and how often."""
+HANG_UP = {"its database hangs up": 5}
+"""In the place of a kill, where the database is a server: every connection to it breaks."""
 _SHORTEST_S, _LONGEST_S = 0.0002, 0.3
 _PATIENCE_S = 3.0
 _BETWEEN = 60
@@ -62,7 +64,8 @@ class Battery:
         self.server = ControlProcess(folder, environ)
         self._writers = writers
         self._rng = Random(f"{seed}/hand")
-        self._bag = Bag(self._rng, MOMENTS)
+        self._url = environ.get("ANDON_DATABASE_URL")
+        self._bag = Bag(self._rng, {**MOMENTS, **(HANG_UP if self._url else {})})
         self._moments = Moments()
         self._quiet = threading.Event()
 
@@ -98,6 +101,10 @@ class Battery:
         moment = self._bag.draw()
         if self._rng.random() < 0.75:
             self._let_work(writers)
+        if self._url and moment in HANG_UP:
+            self._hang_up(self._url)
+            self.figures.kills[moment] += 1
+            return
         if moment not in ("any", "while it starts"):
             self._moments.wait(moment, _PATIENCE_S)
         self._quiet.wait(math.exp(self._rng.uniform(math.log(_SHORTEST_S), math.log(_LONGEST_S))))
@@ -111,6 +118,16 @@ class Battery:
         self.server.start()
         self.figures.back_s.append(time.monotonic() - killed_s)
         self.figures.kills[moment] += 1
+
+    def _hang_up(self, url: str) -> None:
+        import psycopg
+
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        with psycopg.connect(url, autocommit=True) as connection:
+            for _ in range(5):
+                self._moments.wait(self._rng.choice(("a batch", "a point", "a run begins", "a version")), 0.2)
+                connection.execute(f"{others} AND pid <> pg_backend_pid()")
+                self._moments.passed()
 
     def _let_work(self, writers: list[Writer]) -> None:
         """Wait until something was acknowledged since the last kill."""
