@@ -69,6 +69,11 @@ def change(there: Path, *statements: str) -> None:
     connection.close()
 
 
+def counted(report: ImportReport) -> dict[str, tuple[int, int | None]]:
+    """What is in the source and what is here, by noun."""
+    return {one.noun: (one.source, one.here) for one in report.compared}
+
+
 def files_of(ws: OpenWorkspace) -> dict[str, bytes]:
     """Every artifact's bytes by its path, without the ids in it."""
     rows = ws.store.read(lambda reader: reader.files.under(""))
@@ -82,6 +87,57 @@ def test_a_store_comes_over_whole_with_its_ids(ws: OpenWorkspace, there: Path, k
 
     assert moved.told_here(ws.store) == moved.recorded(kind, there)
     assert (report.same, report.left_out, report.artifacts) == (True, (), 7)
+
+
+def test_a_line_that_mlflow_wrote_twice_is_one_point(here: OpenWorkspace, there: Path) -> None:
+    address = moved.folder_store(there)
+    files = [file for file in (there / "mlruns").glob("*/*/metrics/auc") if file.parts[-4] != "models"]
+    for file in files:
+        file.write_text(file.read_text() + file.read_text())
+
+    report = bring(here, address, there / "artifacts")
+
+    assert len(files) == 3
+    assert report.same
+    assert counted(report)["points"] == (11, 11)
+
+
+def test_a_point_that_a_copied_table_has_twice_is_one(ws: OpenWorkspace, there: Path) -> None:
+    address = moved.database(there)
+    _without(there, "metrics", "no such column")
+    change(there, "INSERT INTO metrics SELECT * FROM metrics")
+
+    report = bring(ws, address, there / "artifacts")
+
+    assert report.same
+    assert counted(report)["points"] == (11, 11)
+
+
+def test_what_has_no_place_here_is_counted_and_said(here: OpenWorkspace, there: Path) -> None:
+    address = moved.database(there)
+    change(
+        there, "CREATE TABLE trace_info (request_id TEXT)", "INSERT INTO trace_info VALUES ('a'), ('b')",
+        "CREATE TABLE webhooks (webhook_id TEXT)", "INSERT INTO webhooks VALUES ('w')", "CREATE TABLE scorers (scorer_id TEXT)",
+    )  # fmt: skip
+
+    report = bring(here, address, there / "artifacts")
+
+    assert report.left_out == (
+        "2 traces: there is no place for them here",
+        "1 webhooks: there is no place for them here",
+    )
+    assert (report.left_out_count, report.same) == (2, True)
+
+
+def test_traces_in_a_folder_are_counted_and_said(here: OpenWorkspace, there: Path) -> None:
+    address = moved.folder_store(there)
+    home = there / "mlruns" / _only(there / "mlruns", "churn") / "traces" / "tr-1"
+    home.mkdir(parents=True)
+    (home / "trace_info.yaml").write_text("trace_id: tr-1\n")
+
+    report = bring(here, address, there / "artifacts", dry_run=True)
+
+    assert report.left_out == ("1 traces: there is no place for them here",)
 
 
 @pytest.mark.parametrize("kind", STORES)
@@ -347,6 +403,7 @@ def _only(mlruns: Path, name: str) -> str:
     [("sqlite:///nothing.db", SourceError, "there is no file"), ("nothing", SourceError, "there is no folder"),
      ("mysql://ann:secret@host/db", Invalid, "mysql://"), ("sqlite:///text.db", SourceError, "cannot be read"),
      ("sqlite:///other.db", Invalid, "no table"), ("empty", Invalid, "no MLflow store"),
+     ("text.db", Invalid, "sqlite:///"),
      ("postgresql://ann:secret@127.0.0.1:1/db", SourceError, "does not answer")],
 )  # fmt: skip
 def test_what_is_no_store_is_said(

@@ -12,12 +12,17 @@ from andon.cli.open import open_here
 from andon.core.errors import Invalid
 from andon.pipelines.retention import Kind, Removed, apply, delete, delete_for_good
 
-_DURATION = re.compile(r"(\d{1,6})([mhd])\Z")
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+_DURATION = re.compile(r"(\d{1,6})([smhd])\Z")
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
 
 
 def duration(text: str) -> timedelta:
-    """A length of time such as `30d`, `12h` or `5m`.
+    """A length of time such as `30d`, `12h`, `5m` or `0s`.
 
     Raises:
         Invalid: it is not one.
@@ -28,7 +33,7 @@ def duration(text: str) -> timedelta:
     found = _DURATION.match(text)
     if found is None:
         raise Invalid(
-            f"{text[:80]!r} is not a length of time", hint="it is a number with m, h or d, such as 30d"
+            f"{text[:80]!r} is not a length of time", hint="it is a number with s, m, h or d, such as 30d"
         )
     return int(found[1]) * _UNITS[found[2]]
 
@@ -42,7 +47,7 @@ _grace = click.option(
     "--grace",
     default="1d",
     show_default=True,
-    help="Contents stored later than this stay for now: they may be on their way.",
+    help="Contents stored later than this stay for now: they may be on their way. A number with s, m, h or d.",
 )
 
 
@@ -122,7 +127,10 @@ def version(version: str, *, for_good: bool, grace: str, as_json: bool) -> None:
 
 @click.command("apply")
 @click.option(
-    "--older-than", default="30d", show_default=True, help="What was deleted longer ago than this goes."
+    "--older-than",
+    default="30d",
+    show_default=True,
+    help="What was deleted longer ago than this goes. A number with s, m, h or d.",
 )
 @_grace
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")

@@ -32,6 +32,14 @@ PIECE = 2000
 """So many rows are fetched at once, and so many points are in a piece."""
 _DELETED = "Deleted_Internal"
 _DEFAULT_WORKSPACE = "default"
+_OTHERS: Mapping[str, str] = {
+    "trace_info": "traces",
+    "evaluation_datasets": "evaluation datasets",
+    "scorers": "scorers",
+    "webhooks": "webhooks",
+    "endpoints": "gateway endpoints",
+}
+"""Tables of what has no place in Andon, and what is in them."""
 
 
 class _Sqlite:
@@ -270,13 +278,28 @@ class DatabaseStore:
         return Counts(
             experiments=self._count("experiments"), experiment_tags=self._count("experiment_tags"),
             runs=self._count("runs"), params=self._count("params"), tags=self._count("tags"),
-            points=self._count("metrics"),
+            points=self._points(),
             latest_metrics=self._one("SELECT count(*) FROM (SELECT DISTINCT run_uuid, key FROM metrics) AS pairs"),
             inputs=self._used("'DATASET'", "'RUN'"),
             model_uses=self._used("'RUN_INPUT', 'RUN_OUTPUT'", "'MODEL_INPUT', 'MODEL_OUTPUT'"),
             logged_models=self._count("logged_models"), models=self._count("registered_models"),
             versions=self._count("model_versions"), aliases=self._count("registered_model_aliases"),
         )  # fmt: skip
+
+    def others(self) -> Mapping[str, int]:
+        found = {noun: self._count(table) for table, noun in _OTHERS.items()}
+        return {noun: count for noun, count in found.items() if count}
+
+    def _points(self) -> int:
+        """How many points there are. Copied tables may have lost the key that keeps one from being there twice."""
+        value = (
+            "CASE WHEN is_nan THEN 0 ELSE value END, is_nan"
+            if "is_nan" in self._columns["metrics"]
+            else "value"
+        )
+        return self._one(
+            f"SELECT count(*) FROM (SELECT DISTINCT key, timestamp, step, run_uuid, {value} FROM metrics) AS points"
+        )
 
     def _check(self) -> None:
         missing = {"experiments", "runs", "params", "metrics", "tags"} - set(self._columns)

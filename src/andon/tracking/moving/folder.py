@@ -27,9 +27,11 @@ from andon.tracking.moving.values import (
 
 PIECE = 2000
 META = "meta.yaml"
+TRACE = "trace_info.yaml"
 _TRASH = ".trash"
 _MODELS = "models"
-_BESIDES = frozenset({_MODELS, "tags", "datasets", "traces"})
+_TRACES = "traces"
+_BESIDES = frozenset({_MODELS, "tags", "datasets", _TRACES})
 _STATUS = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
 _DELETED = "Deleted_Internal"
 _LARGEST = 1.7976931348623157e308
@@ -40,16 +42,25 @@ def open_folder(path: Path) -> FolderStore:
 
     Raises:
         SourceError: there is no such folder.
-        Invalid: it holds no store.
+        Invalid: it holds no store, or is a file.
         MissingExtra: PyYAML is not installed.
     """
+    if path.is_file():
+        raise Invalid(
+            f"{path} is a file and no folder mlruns",
+            hint=f"a database in SQLite is sqlite:///{path.absolute()}",
+        )
     if not path.is_dir():
         raise SourceError(f"there is no folder {path}", hint="name the folder that MLflow calls mlruns")
-    store = FolderStore(path.resolve())
+    root = path.resolve()
+    empty = Invalid(
+        f"{path} holds no MLflow store", hint="name the folder that has one folder for each experiment"
+    )
+    if not any((folder / META).is_file() for home in (root, root / _TRASH) for folder in _folders(home)):
+        raise empty
+    store = FolderStore(root)
     if next(store.experiments(), None) is None:
-        raise Invalid(
-            f"{path} holds no MLflow store", hint="name the folder that has one folder for each experiment"
-        )
+        raise empty
     return store
 
 
@@ -140,6 +151,15 @@ class FolderStore:
             versions=sum(len(model.versions) for model in models), aliases=sum(len(model.aliases) for model in models),
         )  # fmt: skip
 
+    def others(self) -> Mapping[str, int]:
+        traces = sum(
+            1
+            for experiment, _ in self._experiments()
+            for home in _folders(experiment / _TRACES)
+            if (home / TRACE).is_file()
+        )
+        return {"traces": traces} if traces else {}
+
     def _experiments(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         for folder in (*_folders(self._root), *_folders(self._root / _TRASH)):
             if folder.name in (_TRASH, _MODELS):
@@ -220,9 +240,14 @@ class FolderStore:
 
     def _points(self, folder: Path) -> Iterator[Point]:
         for key, file in _files(folder):
+            seen: set[tuple[int, int, float | None]] = set()  # MLflow writes the same line again now and then
             with file.open(encoding="utf-8") as lines:
                 for line in lines:
-                    yield _line(file, key, line.rstrip("\n").split(" "))
+                    point = _line(file, key, line.rstrip("\n").split(" "))
+                    one = point.step, point.at_ms, None if math.isnan(point.value) else point.value
+                    if one not in seen:
+                        seen.add(one)
+                        yield point
 
     def _values(self, folder: Path) -> dict[str, str]:
         """Texts by key: files below a folder, whose paths are the keys."""

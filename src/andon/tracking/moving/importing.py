@@ -167,6 +167,8 @@ class _Import:
         if not self._known:
             self._check_runs()
         self._check_roots(experiments)
+        for noun, number in self._source.others().items():
+            self._leave_out(f"{number:,} {noun}", "there is no place for them here")
         if dry_run:
             return self._report(nothing_yet(counts))
         self._store.write(lambda tx: self._begin(tx, experiments, names))

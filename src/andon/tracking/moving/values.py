@@ -167,7 +167,10 @@ class ForeignStore(Protocol):
         """All registered models."""
 
     def counts(self) -> Counts:
-        """How much there is."""
+        """How much there is. A point that is there twice is one."""
+
+    def others(self) -> Mapping[str, int]:
+        """How many there are of what has no place in Andon, such as traces, by noun; only what there is."""
 
     def close(self) -> None:
         """Let go."""
