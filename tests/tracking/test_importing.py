@@ -534,3 +534,22 @@ def test_the_command_imports_and_says_what_is_here(tmp_path: Path, there: Path) 
     said = json.loads(done.stdout)
     assert (said["same"], said["artifacts"]) == (True, 7)
     assert {"noun": "runs", "source": 9, "here": 9} in said["compared"]
+
+
+def test_the_command_makes_a_fresh_workspace_where_there_is_none(tmp_path: Path, there: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "ANDON_HOME"}
+    command = [sys.executable, "-m", "andon", "import", "mlflow", moved.database(there), "--no-artifacts"]
+    for extra, made in (([], tmp_path), (["--workspace", str(tmp_path / "fresh")], tmp_path / "fresh")):
+        done = subprocess.run(
+            [*command, *extra],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+        assert done.returncode == 0, done.stderr
+        with OpenWorkspace(Layout(made / ".andon")) as ws:
+            assert ws.store.read(lambda reader: reader.runs.count()) == 9

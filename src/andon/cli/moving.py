@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import click
 
 from andon.cli import output
-from andon.cli.open import open_here
+from andon.cli.open import here_or_new, open_here
 from andon.core.errors import AndonError
+from andon.core.workspace import settings_from
 from andon.pipelines.exporting import export_store
+from andon.pipelines.workspace import OpenWorkspace
 from andon.tracking.moving import open_foreign
 from andon.tracking.moving.comparing import Compared
 from andon.tracking.moving.importing import ImportReport, import_mlflow
@@ -34,10 +38,21 @@ class NotAll(AndonError, RuntimeError):
 )
 @click.option("--no-artifacts", is_flag=True, help="Take over no files.")
 @click.option("--dry-run", is_flag=True, help="Only look whether it can be done, and count.")
+@click.option(
+    "--workspace",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the workspace, made when it is not there.  [default: the one above this folder, or a new one here]",
+)
 @output.json_option
 @output.speaks
 def import_(
-    source: str, *, artifacts: tuple[Path, ...], no_artifacts: bool, dry_run: bool, as_json: bool
+    source: str,
+    *,
+    artifacts: tuple[Path, ...],
+    no_artifacts: bool,
+    dry_run: bool,
+    workspace: Path | None,
+    as_json: bool,
 ) -> None:
     """Take over the MLflow store SOURCE: experiments, runs, models and artifacts, with their ids.
 
@@ -46,17 +61,16 @@ def import_(
 
     \b
     andon import mlflow sqlite:///mlflow.db --artifacts ./mlartifacts
-    andon import mlflow ./mlruns
+    andon import mlflow ./mlruns --workspace ./fresh && andon serve control --workspace ./fresh
     """
-    with open_here() as ws:
-        store = open_foreign(source)
-        try:
-            report = import_mlflow(
-                ws.store, ws.blobs, store, actor=ws.actor().id, clock=ws.clock, artifacts=artifacts,
-                with_artifacts=not no_artifacts, dry_run=dry_run, progress=_Bar().show,
-            )  # fmt: skip
-        finally:
-            store.close()
+    with (
+        closing(open_foreign(source)) as store,
+        OpenWorkspace(here_or_new(workspace), settings_from(os.environ)) as ws,
+    ):
+        report = import_mlflow(
+            ws.store, ws.blobs, store, actor=ws.actor().id, clock=ws.clock, artifacts=artifacts,
+            with_artifacts=not no_artifacts, dry_run=dry_run, progress=_Bar().show,
+        )  # fmt: skip
     output.show(report, _text(report, dry_run=dry_run), as_json)
     if not dry_run and not report.same:
         raise NotAll(f"not all of {report.source} is here", hint="compare the counts; run it again to go on")

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from andon.cli import output
-from andon.core.errors import NotFound
-from andon.core.workspace import FOLDER, Layout, find_workspace
+from andon.cli.open import here_or_new
 from andon.web.__main__ import main as answer
 
 
@@ -34,7 +33,7 @@ def control(*, workspace: Path | None, port: int | None, as_json: bool) -> None:
     andon serve control --workspace /var/lib/andon --port 5000
     MLFLOW_TRACKING_URI=http://127.0.0.1:5000 python train.py
     """
-    layout = _layout(workspace)
+    layout = here_or_new(workspace)
     given = ["--workspace", str(layout.root), *([] if port is None else ["--port", str(port)])]
 
     def tell(url: str, login: str) -> None:
@@ -42,12 +41,3 @@ def control(*, workspace: Path | None, port: int | None, as_json: bool) -> None:
         output.show({"control": url, "login": login}, said, as_json)
 
     sys.exit(answer(given, tell))
-
-
-def _layout(workspace: Path | None) -> Layout:
-    if workspace is None:
-        try:
-            return find_workspace(Path.cwd())
-        except NotFound:
-            workspace = Path.cwd()
-    return Layout((workspace if workspace.name == FOLDER else workspace / FOLDER).absolute())
