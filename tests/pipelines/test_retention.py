@@ -514,6 +514,7 @@ def test_the_commands_delete_and_say_what_is_gone(here: Desk) -> None:
     model = andon(home, "delete", "model", "m", "--for-good", "--grace", "1h")
     dry = andon(home, "retention", "apply", "--older-than", "0d", "--dry-run", "--json")
     wrong = andon(home, "retention", "apply", "--older-than", "soon")
+    named = andon(home, "delete", "experiment", "Default", "--for-good", "--grace", "0s")
 
     assert (soft.returncode, "hidden until" in soft.stdout) == (0, True), soft.stderr
     assert hard.returncode == 0, hard.stderr
@@ -525,6 +526,7 @@ def test_the_commands_delete_and_say_what_is_gone(here: Desk) -> None:
     assert (model.returncode, "in 2 contents" in model.stdout) == (0, True), model.stderr
     assert json.loads(dry.stdout)["runs"] == 0
     assert (wrong.returncode, "such as 30d" in wrong.stderr) == (2, True)
+    assert (named.returncode, "the one of that name has the id 0" in named.stderr) == (4, True)
 
 
 def test_a_word_that_names_no_version_is_refused(here: Desk) -> None:

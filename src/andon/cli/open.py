@@ -21,6 +21,8 @@ def here_or_new(workspace: Path | None) -> Layout:
         try:
             return here()
         except NotFound:
+            if "ANDON_HOME" in os.environ:  # it names a folder that is not there: another one is not meant
+                raise
             workspace = Path.cwd()
     return Layout((workspace if workspace.name == FOLDER else workspace / FOLDER).absolute())
 

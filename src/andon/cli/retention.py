@@ -9,8 +9,9 @@ import click
 
 from andon.cli import output
 from andon.cli.open import open_here
-from andon.core.errors import Invalid
+from andon.core.errors import Invalid, NotFound
 from andon.pipelines.retention import Kind, Removed, apply, delete, delete_for_good
+from andon.pipelines.workspace import OpenWorkspace
 
 _DURATION = re.compile(r"(\d{1,6})([smhd])\Z")
 _UNITS = {
@@ -53,6 +54,8 @@ _grace = click.option(
 
 def _delete(kind: Kind, ident: str, *, for_good: bool, grace: str, as_json: bool) -> None:
     with open_here() as ws:
+        if kind == "experiment":
+            _check_experiment(ws, ident)
         if not for_good:
             delete(ws.store, kind, ident, actor=ws.actor().id, clock=ws.clock)
             back = "gone" if kind == "model" else "hidden until it is removed for good"
@@ -63,6 +66,15 @@ def _delete(kind: Kind, ident: str, *, for_good: bool, grace: str, as_json: bool
             progress=output.progress,
         )  # fmt: skip
     output.show(removed, f"deleted {kind} {ident} for good\n{_text(removed)}", as_json)
+
+
+def _check_experiment(ws: OpenWorkspace, ident: str) -> None:
+    """Who gives a name is told the id, since a name may be another experiment's tomorrow."""
+    named = ws.store.read(lambda reader: reader.experiments.select({"name": ident}, limit=1))
+    if named and not ident.isdigit():
+        raise NotFound(
+            f"no experiment has the id {ident[:100]!r}", hint=f"the one of that name has the id {named[0].id}"
+        )
 
 
 @click.command("run")
