@@ -144,6 +144,19 @@ def test_a_query_that_nobody_should_send_is_refused(wire: Wire, query: str) -> N
 # --- who asks ---
 
 
+@pytest.mark.parametrize("path", ["runs/log-batch", "experiments/create"])
+def test_a_body_that_stops_in_the_middle_does_not_hold_its_connection(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("andon.serving.connection.SILENT_S", 0.2)
+    head = f"POST {API}{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+    answer = wire.control.anonymous.raw(head.encode() + b'Content-Length: 1000\r\n\r\n{"name": "half')
+
+    assert answer == b""
+    assert wire.get("experiments/get", experiment_id="0")["experiment"]["name"] == "Default"
+
+
 def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 

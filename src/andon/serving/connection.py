@@ -15,6 +15,8 @@ MAX_HEADER_BYTES = 64 * 2**10
 LINGER_S = 1.0
 STALLED_S = 30.0
 """A client that does not take its answers for this long is cut off."""
+SILENT_S = 60.0
+"""A client that stops in the middle of what it sends is cut off after this long."""
 
 
 class Connection(HttpToolsProtocol):
@@ -22,6 +24,7 @@ class Connection(HttpToolsProtocol):
 
     began_s: float | None = None
     stalled_s: float | None = None
+    heard_s = 0.0
     _header_bytes = 0
     _deaf = False
 
@@ -36,6 +39,7 @@ class Connection(HttpToolsProtocol):
         """Bytes came; headers that do not end are refused."""
         if self._deaf:
             return
+        self.heard_s = self.loop.time()
         super().data_received(data)
         if self.began_s is not None:
             self._header_bytes += len(data)
@@ -68,10 +72,23 @@ class Connection(HttpToolsProtocol):
 
         Headers must be whole within `headers_s` after a request's first byte, and a new connection must send one.
         """
-        if self.stalled_s is not None and now_s - self.stalled_s > STALLED_S:
+        deaf = self.stalled_s is not None and now_s - self.stalled_s > STALLED_S
+        silent = self._waits_for_body() and now_s - self.heard_s > SILENT_S
+        if deaf or silent:
             self.transport.abort()
         elif self.began_s is not None and now_s - self.began_s > headers_s:
             self.refuse(408, "REQUEST_TIMEOUT", f"no whole request came within {headers_s:g} s")
+
+    def _waits_for_body(self) -> bool:
+        """Whether the rest of a body is awaited, and it is not we who have stopped reading."""
+        cycle = getattr(self, "cycle", None)
+        return (
+            cycle is not None
+            and cycle.more_body
+            and not cycle.response_complete
+            and not self.flow.read_paused
+            and not self._deaf
+        )
 
     def send_400_response(self, msg: str) -> None:
         """What came is not HTTP."""
