@@ -670,12 +670,13 @@ def test_runs_open_and_close_without_leaving_descriptors_or_threads(workspace: P
         with andon.run(system_s=0) as run:
             run.log({"a": 1})
 
+    others = set(threading.enumerate())
     once()
-    wait_until(lambda: threading.active_count() <= 2)
+    wait_until(lambda: len(set(threading.enumerate()) - others) <= 1)
     before = count()
     for _ in range(10):
         once()
-    wait_until(lambda: count() <= before)
+    wait_until(lambda: all(now <= then for now, then in zip(count(), before, strict=True)))
 
 
 def test_what_a_run_says_of_itself(workspace: Path) -> None:
