@@ -38,7 +38,8 @@ def table(result: dict[str, object]) -> str:
             "" if figure["bar"] is None else f"  bar {figure['bar']}: {'met' if figure['met'] else 'MISSED'}"
         )
         peer = (
-            f"  {figure['peer']}: {figure['peer_value']:g} {figure['unit']}, {figure['ratio']:.3g}x"
+            f"  {figure['peer']}: {figure['peer_value']:g} {figure['unit']}"
+            + ("" if figure["ratio"] is None else f", {figure['ratio']:.3g}x")
             if figure["peer"]
             else ""
         )

@@ -219,9 +219,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured_on = {**machine(), "fsync_ms": rounded(fsync)}
     result = {"name": name, "machine": measured_on,
               "figures": [one.as_dict() for one in figures(found, fsync, options.runs)]}  # fmt: skip
-    print(json.dumps(result) if options.json else f"{table(result)}\n\n{side_by_side(found)}", flush=True)
     if options.record:
         (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result) if options.json else f"{table(result)}\n\n{side_by_side(found)}", flush=True)
     return 1 if failed else 0
 
 
